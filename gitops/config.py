@@ -1,0 +1,52 @@
+"""Settings of the built-in engine: each with its meaning, unit and the reason of its default."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_ROOT = Path("/var/lib/gitops")
+RUN_ROOT = Path("/run/gitops")
+API_VERSION = "1.47"
+"""Advertised: old enough for every client in use, new enough for health start intervals and service capabilities."""
+MIN_API_VERSION = "1.24"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What an engine is told at its start; with other roots and another parent, several on one machine share nothing."""
+
+    data_root: Path = DATA_ROOT
+    """Images, containers, volumes, databases. Survives a reboot; mode 0700."""
+    run_root: Path = RUN_ROOT
+    """Sockets, pid files, runtime state, namespaces. Lost at a reboot."""
+    cgroup_parent: str = "gitops"
+    """The cgroup that containers are made under, in every hierarchy."""
+    hosts: tuple[str, ...] = ()
+    """Where the API listens: `unix://PATH`. Empty means `engine.sock` in the run root."""
+    socket_group: str = "gitops"
+    """Group of the socket, where it exists; else root. Mode 0660, as Docker's."""
+    local_pools: tuple[str, ...] = (
+        "172.18.0.0/16",
+        "172.19.0.0/16",
+        "172.20.0.0/14",
+        "172.24.0.0/13",
+        "192.168.0.0/16",
+    )
+    """Pools of local bridge networks, cut as needed; those that overlap a route of the host are passed over."""
+    swarm_pool: str = "10.0.0.0/8"
+    """Pool of swarm networks, cut in /24, as Docker's."""
+
+    @property
+    def listen(self) -> tuple[str, ...]:
+        """The endpoints to listen on, never empty."""
+        return self.hosts or (f"unix://{self.run_root / 'engine.sock'}",)
+
+    @property
+    def instance(self) -> str:
+        """Six hex digits that tell engines on one machine apart: in link names, nft tables and scans.
+
+        Derived from the data root, so that it is the same after a restart.
+        """
+        return hashlib.sha256(str(self.data_root.resolve()).encode()).hexdigest()[:6]

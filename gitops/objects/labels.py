@@ -1,0 +1,17 @@
+"""The labels that say who owns what, and the fields of ours that the Engine API lacks."""
+
+from __future__ import annotations
+
+STACK = "gitops.stack"
+KIND = "gitops.kind"
+NAME = "gitops.name"
+HASH = "gitops.hash"
+NAMESPACE = "com.docker.stack.namespace"
+"""Docker's own, so that `docker stack` sees our stacks."""
+EXTENSION = "gitops.x."
+"""Prefix of fields that the API lacks."""
+
+
+def engine_name(stack: str, name: str) -> str:
+    """The name of an object on the engine: `<stack>_<name>`, or `<name>` where no stack is given."""
+    return f"{stack}_{name}" if stack else name
