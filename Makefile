@@ -1,0 +1,59 @@
+# Thin on purpose: every target is what CI runs and what a person can type.
+# On a bare Debian or Ubuntu machine, as root: `make demo` runs the main job, `make test` runs all tests.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+PYTHON ?= $(firstword $(foreach version,python3.13 python3.12 python3.11 python3,$(shell command -v $(version) 2>/dev/null)) python3)
+BIN := .venv/bin
+
+.PHONY: demo demo-down install dev check format schemas test test-unit test-e2e soak bench clean
+
+demo: install                   ## install what is needed and run the examples
+	@scripts/demo up
+
+demo-down:                      ## take away all that the demo made
+	@scripts/demo down
+
+install: .venv/.installed       ## what the product needs: Debian packages and a virtual environment in the checkout
+dev: .venv/.dev                 ## and what its tests need
+
+.venv/.installed: requirements.lock pyproject.toml scripts/packages
+	@scripts/packages run
+	@scripts/venv "$(PYTHON)" requirements.lock
+	@touch $@
+
+.venv/.dev: requirements-dev.lock pyproject.toml scripts/packages
+	@scripts/packages run test
+	@scripts/venv "$(PYTHON)" requirements-dev.lock
+	@touch $@ .venv/.installed
+
+check: dev                      ## format, lint, types, import contracts, schemas
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m gitops.manifests.schema --check
+
+format: dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: dev
+	$(BIN)/python -m gitops.manifests.schema
+
+test: test-unit test-e2e        ## all tests, the ones with real containers included
+	@echo "All tests passed. Left to \`make soak\`: the long repetitions of the fault tests (pytest -m soak)."
+
+test-unit: dev
+	$(BIN)/pytest -q -n auto -m "not e2e and not soak"
+
+test-e2e: dev
+	$(BIN)/pytest -q -m "e2e and not soak"
+
+soak: dev                       ## the fault tests many times over; hours
+	$(BIN)/pytest -q -m soak --timeout 7200
+
+bench: dev                      ## figures beside Docker's, in the same run
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
