@@ -1,0 +1,1 @@
+"""One host: images, containers, networks, volumes, and what they share (database, events)."""

@@ -1,0 +1,165 @@
+"""The engine's durable state: one SQLite file of JSON rows, keyed by table and key.
+
+Promises: a write that returned survives a power cut (WAL, synchronous=FULL); the writes of one `transaction()` are
+all there or none of them; a file of a newer schema is refused, not guessed at.
+Leaves to its users: what the tables mean. Each table has one writer; rows are `msgspec` structs.
+
+Calls are synchronous, about 0.5 ms each, and belong to the thread that opened the database: the event loop's. A
+transaction must not await, or another coroutine's writes would join it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from gitops import errors
+from gitops.objects import base
+
+T = TypeVar("T")
+
+MIGRATIONS: tuple[str, ...] = (
+    "CREATE TABLE rows (kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (kind, key)) "
+    "WITHOUT ROWID",
+)
+"""Statement n brings schema version n to n + 1. Only ever appended to."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+_BUSY_TIMEOUT_S = 5.0
+
+
+class Database:
+    """Tables of JSON rows in one SQLite file.
+
+    Every method raises `errors.RuntimeFailure` where SQLite refuses (a full disk, a damaged file), chained.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file at `path`, bring its schema up to date.
+
+        Raises:
+            errors.Unsupported: the file was written by a newer version.
+            errors.RuntimeFailure: it can't be opened, or is no database.
+        """
+        self.path = path
+        self._depth = 0
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._chained("open"):
+            self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def put(self, table: str, key: str, value: Any) -> None:
+        """Write the row `key` of `table`, new or not."""
+        with self._chained("write to"):
+            self._connection.execute(
+                "INSERT INTO rows (kind, key, body) VALUES (?, ?, ?) "
+                "ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body",
+                (table, key, base.to_json(value)),
+            )
+
+    def get(self, table: str, key: str, kind: type[T]) -> T | None:
+        """The row `key` of `table`, or None."""
+        with self._chained("read"):
+            found = self._connection.execute(
+                "SELECT body FROM rows WHERE kind = ? AND key = ?", (table, key)
+            ).fetchone()
+        return None if found is None else self._decode(table, key, found[0], kind)
+
+    def all(self, table: str, kind: type[T]) -> dict[str, T]:
+        """Every row of `table` by key, in the order of the keys."""
+        with self._chained("read"):
+            found = self._connection.execute(
+                "SELECT key, body FROM rows WHERE kind = ? ORDER BY key", (table,)
+            ).fetchall()
+        return {key: self._decode(table, key, body, kind) for key, body in found}
+
+    def delete(self, table: str, key: str) -> bool:
+        """Remove the row; False when there was none."""
+        with self._chained("write to"):
+            return self._connection.execute("DELETE FROM rows WHERE kind = ? AND key = ?", (table, key)).rowcount > 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside, or none. A nested one joins the outer. No `await` inside."""
+        if self._depth == 0:
+            with self._chained("write to"):
+                self._connection.execute("BEGIN IMMEDIATE")
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._depth -= 1
+            if self._depth == 0:
+                self._roll_back()
+            raise
+        self._depth -= 1
+        if self._depth == 0:
+            self._commit()
+
+    def close(self) -> None:
+        """Close the file; calling it twice does no harm."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _commit(self) -> None:
+        try:
+            with self._chained("write to"):
+                self._connection.execute("COMMIT")
+        except errors.GitopsError:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        # SQLite ends the transaction by itself on some errors (a full disk): then there is nothing to roll back.
+        if self._connection.in_transaction:
+            with self._chained("write to"):
+                self._connection.execute("ROLLBACK")
+
+    def _prepare(self) -> None:
+        with self._chained("open"):
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self.path.chmod(0o600)
+            version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA_VERSION:
+            raise errors.Unsupported(
+                f"{self.path} has schema version {version}, this version of gitops knows up to {SCHEMA_VERSION}: "
+                "run the version that wrote it, or a newer one"
+            )
+        for number in range(version, SCHEMA_VERSION):
+            self._migrate(number)
+
+    def _migrate(self, number: int) -> None:
+        with self.transaction(), self._chained("migrate"):
+            self._connection.execute(MIGRATIONS[number])
+            self._connection.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _decode(self, table: str, key: str, body: bytes, kind: type[T]) -> T:
+        try:
+            return base.from_json(body, kind)
+        except errors.Invalid as error:
+            raise errors.RuntimeFailure(f"row {key!r} of {table!r} in {self.path} can't be read: {error}") from error
+
+    @contextmanager
+    def _chained(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise errors.RuntimeFailure(
+                f"can't {verb} the database {self.path}: {error}; check the free space and the health of its disk"
+            ) from error
