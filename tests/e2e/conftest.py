@@ -1,0 +1,293 @@
+"""A host for each test: a network namespace of its own with a daemon in it, and nothing left of it afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BIN = Path(sys.executable).parent
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Host:
+    """A machine in small: its namespace, its roots, its daemon."""
+
+    name: str
+    directory: Path
+    daemon: subprocess.Popen[bytes] | None = None
+    processes: list[subprocess.Popen[Any]] = field(default_factory=list)
+
+    @property
+    def data_root(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def run_root(self) -> Path:
+        return self.directory / "run"
+
+    @property
+    def socket(self) -> str:
+        return f"unix://{self.run_root}/engine.sock"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("GITOPS_", "DOCKER_"))}
+        return kept | {
+            "GITOPS_HOST": self.socket,
+            "DOCKER_HOST": self.socket,
+            "DOCKER_CONFIG": str(self.directory / "docker-config"),
+            "HOME": str(self.directory),
+            "NO_COLOR": "1",
+        }
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """A command line that runs inside the host's network namespace."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", *map(str, arguments)]
+
+    def run(
+        self, *arguments: str | Path, check: bool = True, timeout: float = 60, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the host to its end."""
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            input=stdin,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def gitops(
+        self, *arguments: str | Path, check: bool = True, timeout: float = 90
+    ) -> subprocess.CompletedProcess[str]:
+        """Run our command line."""
+        return self.run(BIN / "gitops", *arguments, check=check, timeout=timeout)
+
+    def docker(self, *arguments: str, check: bool = True, timeout: float = 60) -> str:
+        """Run the docker CLI; its output."""
+        return self.run("docker", *arguments, check=check, timeout=timeout).stdout
+
+    def api(self, path: str) -> Any:
+        """GET from the daemon's socket."""
+        socket = str(self.run_root / "engine.sock")
+        done = self.run("curl", "-sS", "--fail-with-body", "--unix-socket", socket, f"http://d{path}")
+        return json.loads(done.stdout)
+
+    def spawn(self, *arguments: str | Path, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a program in the host; it is ended with the host."""
+        output: Any = log.open("ab") if log else subprocess.DEVNULL
+        process = subprocess.Popen(
+            self.command(*arguments), env=self.environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+        )
+        if log:
+            output.close()
+        self.processes.append(process)
+        return process
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "engine.log"
+
+    def start(self, timeout: float = 30) -> None:
+        """Start the daemon and wait until it answers."""
+        self.daemon = self.spawn(
+            BIN / "gitops",
+            *("engine", "run", "--data-root", self.data_root, "--run-root", self.run_root),
+            *("--cgroup-parent", self.name),
+            log=self.log,
+        )
+        self.wait(lambda: self._answers(), timeout, "the daemon does not answer")
+
+    def kill(self) -> None:
+        """SIGKILL the daemon."""
+        assert self.daemon is not None
+        self.daemon.send_signal(signal.SIGKILL)
+        self.daemon.wait()
+        self.daemon = None
+
+    def stop(self) -> None:
+        """SIGTERM the daemon and wait."""
+        assert self.daemon is not None
+        self.daemon.terminate()
+        self.daemon.wait(30)
+        self.daemon = None
+
+    def _answers(self) -> bool:
+        assert self.daemon is not None
+        if self.daemon.poll() is not None:
+            raise AssertionError(f"the daemon ended with {self.daemon.returncode}\n{self.log.read_text()[-4000:]}")
+        socket = self.run_root / "engine.sock"
+        done = self.run("curl", "-s", "-m", "2", "--unix-socket", socket, "http://d/_ping", check=False)
+        return done.stdout == "OK"
+
+    def wait(
+        self, condition: Callable[[], Any], timeout: float = 30, message: str = "it did not happen in time"
+    ) -> Any:
+        """Poll until `condition` gives something true, and return that."""
+        end = time.monotonic() + timeout
+        while True:
+            found = condition()
+            if found:
+                return found
+            if time.monotonic() > end:
+                tail = self.log.read_text()[-4000:] if self.log.exists() else ""
+                raise AssertionError(f"{message}\n{tail}")
+            time.sleep(0.1)
+
+    def get(self, url: str) -> str:
+        """The body of an HTTP answer, or "" when there is none."""
+        return self.run("curl", "-s", "-m", "3", url, check=False).stdout
+
+    def containers(self) -> list[dict[str, Any]]:
+        """The running containers."""
+        return list(self.api("/containers/json"))
+
+    # What a host holds, for tests that nothing is left or doubled.
+    def mounts(self) -> list[str]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        return sorted(line.split()[4] for line in lines if str(self.directory) in line)
+
+    def links(self) -> list[str]:
+        return [link["ifname"] for link in json.loads(self.run("ip", "-j", "link").stdout)]
+
+    def cgroups(self) -> list[str]:
+        return sorted({path.name for path in Path("/sys/fs/cgroup").glob(f"*/{self.name}/*") if path.is_dir()})
+
+    def conmons(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                    if words[0].endswith(b"conmon") and str(self.directory).encode() in b"\0".join(words):
+                        found.append(int(entry.name))
+        return sorted(found)
+
+    def close(self) -> None:
+        """End all that the host started and take its traces away."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self._end_containers()
+        for mount in sorted(self.mounts(), key=len, reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        subprocess.run(["ip", "netns", "delete", self.name], check=False, capture_output=True)
+        for path in sorted(Path("/sys/fs/cgroup").glob(f"*/{self.name}/*"), reverse=True):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        for path in Path("/sys/fs/cgroup").glob(f"*/{self.name}"):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _end_containers(self) -> None:
+        pids = self.conmons()
+        for path in Path("/sys/fs/cgroup").glob(f"*/{self.name}/*/cgroup.procs"):
+            with contextlib.suppress(OSError):
+                pids += [int(word) for word in path.read_text().split()]
+        for pid in set(pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while self.conmons() and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def make_host() -> Iterator[Callable[[], Host]]:
+    """Makes hosts; the daemon is the test's to start."""
+    made: list[Host] = []
+
+    def make() -> Host:
+        name = f"gt{os.getpid()}x{next(_numbers)}"
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
+        host = Host(name, Path(tempfile.mkdtemp(prefix="gt-")))
+        made.append(host)
+        return host
+
+    yield make
+    for host in made:
+        host.close()
+
+
+@pytest.fixture
+def host(make_host: Callable[[], Host]) -> Host:
+    """A host whose daemon runs, in no swarm."""
+    made = make_host()
+    made.start()
+    return made
+
+
+@pytest.fixture
+def swarm(host: Host) -> Host:
+    """A host that is a swarm of one."""
+    host.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    return host
+
+
+def write(directory: Path, files: dict[str, str]) -> Path:
+    """Lay out text files."""
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return directory
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Makes a directory of manifests with Debian's static busybox in `bin/`."""
+
+    def make(files: dict[str, str], name: str = "project") -> Path:
+        directory = write(tmp_path / name, files)
+        (directory / "bin").mkdir(exist_ok=True)
+        shutil.copy("/bin/busybox", directory / "bin" / "busybox")
+        return directory
+
+    return make
+
+
+def busybox_image(tag: str, text: str, extra: Sequence[str] = ()) -> str:
+    """The manifest of an image that serves `text` on port 8080."""
+    return f"""\
+apiVersion: gitops/v1
+kind: Image
+metadata: {{name: {tag.replace(":", "-").replace("/", "-")}, stack: app}}
+spec:
+  reference: {tag}
+  build:
+    base: scratch
+    layers:
+      - files:
+          - {{from: ./bin/busybox, to: /bin/busybox, mode: "0755"}}
+          - {{link: /bin/busybox, to: /bin/sh}}
+          - {{content: "{text}\\n", to: /www/index.html, mode: "0644"}}
+    config: {{cmd: [/bin/busybox, httpd, -f, -p, "8080", -h, /www]}}
+"""
+
+
+@pytest.fixture
+def image() -> Callable[..., str]:
+    """The function that writes an Image manifest."""
+    return busybox_image
