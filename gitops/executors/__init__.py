@@ -1,0 +1,1 @@
+"""What the agent can run: one module a kind of task."""

@@ -1,0 +1,1 @@
+"""Virtual time and fake nodes: what runs `gitops.swarm` unmodified, replayable from a seed."""
