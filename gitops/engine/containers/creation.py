@@ -1,0 +1,345 @@
+"""From the body of a create call and an image's config to what a container is: merging, defaults, checks. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from gitops import errors
+from gitops.engine.containers import capabilities, mounts, signals
+from gitops.engine.containers.record import ContainerRecord, FileRecord
+from gitops.objects.base import MILLISECOND
+from gitops.objects.container import (
+    ContainerConfig,
+    ContainerCreate,
+    EndpointSettings,
+    HostConfig,
+    LogConfig,
+    RestartPolicy,
+)
+from gitops.objects.service import HealthConfig
+
+MIN_MEMORY = 6 * 1024 * 1024
+SHM_SIZE = 64 * 1024 * 1024
+RESTART_POLICIES = ("no", "always", "on-failure", "unless-stopped")
+_SYSCTL = re.compile(r"(kernel\.(msg\w+|sem|shm\w+|domainname)|fs\.mqueue\.\w+|net\.[\w.\-/]+)")
+_PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp|sctp))?")
+_LIMITS = frozenset(
+    [
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ]
+)
+
+
+def merge(user: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
+    """The user's words before the image's, as Docker merges them."""
+    cmd, entrypoint = words(user.cmd), words(user.entrypoint)
+    if not entrypoint:
+        cmd = cmd or words(image.cmd)
+        # [""] is the way to say "no entrypoint".
+        entrypoint = [] if user.entrypoint is not None and entrypoint == [""] else words(image.entrypoint)
+    elif entrypoint == [""]:
+        entrypoint = []
+    return msgspec.structs.replace(
+        ContainerConfig(**{name: getattr(user, name) for name in ContainerConfig.__struct_fields__}),
+        cmd=cmd or None,
+        entrypoint=entrypoint or None,
+        env=merge_env(user.env or (), image.env or ()),
+        user=user.user or image.user,
+        working_dir=user.working_dir or image.working_dir,
+        labels={**(image.labels or {}), **(user.labels or {})},
+        volumes={**(image.volumes or {}), **(user.volumes or {})} or None,
+        exposed_ports={**(image.exposed_ports or {}), **(user.exposed_ports or {})} or None,
+        stop_signal=user.stop_signal or image.stop_signal,
+        stop_timeout=image.stop_timeout if user.stop_timeout is None else user.stop_timeout,
+        healthcheck=merge_health(user.healthcheck, image.healthcheck),
+    )
+
+
+def words(value: list[str] | str | None) -> list[str]:
+    """A command as a list; a bare string is one word."""
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def merge_env(user: Sequence[str], image: Sequence[str]) -> list[str]:
+    """The user's variables, then those of the image that he doesn't set; the last of two with one name counts."""
+    own: dict[str, str] = {}
+    for entry in user:
+        name, is_set, _ = entry.partition("=")
+        if not name or "\0" in entry:
+            raise errors.Invalid(f"invalid environment variable: {entry!r}")
+        own[name] = entry if is_set else ""
+    rest = {name: entry for entry in image if (name := entry.partition("=")[0]) and name not in own}
+    # A name without "=" takes the image's variable away.
+    return [entry for entry in own.values() if entry] + list(rest.values())
+
+
+def merge_health(user: HealthConfig | None, image: HealthConfig | None) -> HealthConfig | None:
+    """The user's check with the image's values where his are 0; `["NONE"]` switches it off."""
+    if user is None or image is None:
+        return user or image
+    return HealthConfig(
+        test=user.test or image.test,
+        interval=user.interval or image.interval,
+        timeout=user.timeout or image.timeout,
+        start_period=user.start_period or image.start_period,
+        start_interval=user.start_interval or image.start_interval,
+        retries=user.retries or image.retries,
+    )
+
+
+def make_record(
+    container: str,
+    name: str,
+    body: ContainerCreate,
+    image: ContainerConfig,
+    image_id: str,
+    created_ns: int,
+    *,
+    cpus: int,
+    anonymous: Callable[[], str],
+    files: Sequence[FileRecord] = (),
+    gateway_leg: bool = False,
+) -> ContainerRecord:
+    """A new container.
+
+    Raises:
+        errors.Invalid: something that can't be. errors.Unsupported: something that this engine doesn't have.
+    """
+    config = merge(body, image)
+    host = fill(body.host_config or HostConfig())
+    check(config, host, cpus)
+    endpoints = endpoint_requests(host, body)
+    command = words(config.entrypoint) + words(config.cmd)
+    if not command:
+        raise errors.Invalid("no command specified")
+    mode = host.network_mode
+    if not config.hostname and mode != "host" and not mode.startswith("container:"):
+        config = msgspec.structs.replace(config, hostname=container[:12])
+    return ContainerRecord(
+        id=container,
+        name=name,
+        image_id=image_id,
+        created_ns=created_ns,
+        config=config,
+        host_config=host,
+        path=command[0],
+        args=command[1:],
+        endpoints=endpoints,
+        gateway_leg=gateway_leg,
+        mounts=mounts.plan(config, host, anonymous),
+        files=list(files),
+    )
+
+
+def fill(host: HostConfig) -> HostConfig:
+    """`host` with the defaults that inspection shows."""
+    mode = "bridge" if host.network_mode in ("", "default") else host.network_mode
+    policy = host.restart_policy or RestartPolicy()
+    log = host.log_config or LogConfig()
+    return msgspec.structs.replace(
+        host,
+        network_mode=mode,
+        shm_size=host.shm_size or SHM_SIZE,
+        restart_policy=msgspec.structs.replace(policy, name=policy.name or "no"),
+        log_config=LogConfig(type=log.type or "json-file", config=log.config or {}),
+    )
+
+
+def endpoint_requests(host: HostConfig, body: ContainerCreate) -> dict[str, EndpointSettings]:
+    """The networks to join with what was asked for on each; the one of the network mode comes first."""
+    asked = dict((body.networking_config and body.networking_config.endpoints_config) or {})
+    mode = host.network_mode
+    if mode in ("host", "none") or mode.startswith("container:"):
+        if set(asked) - {mode}:
+            raise errors.Invalid(f"conflicting options: network mode {mode} and networks {', '.join(sorted(asked))}")
+        return {}
+    if mode == "bridge" and "bridge" not in asked and asked:
+        return asked
+    first = asked.pop(mode, None) or EndpointSettings()
+    return {mode: first, **asked}
+
+
+def check(config: ContainerConfig, host: HostConfig, cpus: int) -> None:
+    """Raises `errors.Invalid` or `errors.Unsupported`, with Docker's texts where there are any."""
+    _check_process(config)
+    _check_health(config.healthcheck)
+    _check_resources(host, cpus)
+    _check_restart(host)
+    _check_security(host)
+    log_limits(host.log_config or LogConfig())
+    for port in [*(config.exposed_ports or ()), *(host.port_bindings or ())]:
+        parse_port(port)
+    for name in host.sysctls or ():
+        if not _SYSCTL.fullmatch(name):
+            raise errors.Invalid(f"sysctl '{name}' is not allowed")
+        if name.startswith("net.") and host.network_mode == "host":
+            raise errors.Invalid(f"sysctl '{name}' not allowed in host network mode")
+
+
+def _check_process(config: ContainerConfig) -> None:
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise errors.Invalid(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
+    if config.stop_signal:
+        signals.parse(config.stop_signal)
+    for text in [*words(config.entrypoint), *words(config.cmd), config.working_dir, config.user, config.hostname]:
+        if "\0" in text:
+            raise errors.Invalid(f"a NUL byte in {text!r}: a process can't be given one")
+    if len(config.hostname) > 63 or not re.fullmatch(r"[a-zA-Z0-9._-]*", config.hostname):
+        raise errors.Invalid(f"invalid hostname format: {config.hostname}")
+
+
+def _check_health(check: HealthConfig | None) -> None:
+    if check is None:
+        return
+    if check.test and check.test[0] not in ("NONE", "CMD", "CMD-SHELL"):
+        raise errors.Invalid(f'unknown type "{check.test[0]}" in Healthcheck: use NONE, CMD or CMD-SHELL')
+    named = {
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+    }
+    for name, value in named.items():
+        if value != 0 and value < MILLISECOND:
+            raise errors.Invalid(f"{name} in Healthcheck cannot be less than 1ms")
+    if check.retries < 0:
+        raise errors.Invalid("Retries in Healthcheck cannot be negative")
+
+
+def _check_resources(host: HostConfig, cpus: int) -> None:
+    if host.memory and host.memory < MIN_MEMORY:
+        raise errors.Invalid("Minimum memory limit allowed is 6MB")
+    if host.memory_swap > 0 and not host.memory:
+        raise errors.Invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory_swap > 0 and host.memory_swap < host.memory:
+        raise errors.Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory_reservation and host.memory and host.memory_reservation > host.memory:
+        raise errors.Invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if host.nano_cpus and not 10_000_000 <= host.nano_cpus <= cpus * 1_000_000_000:
+        raise errors.Invalid(f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
+    if host.cpu_shares < 0 or host.shm_size < 0:
+        raise errors.Invalid("CPU shares and the size of /dev/shm can't be negative")
+    if not -1000 <= host.oom_score_adj <= 1000:
+        raise errors.Invalid(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    for limit in host.ulimits or ():
+        if limit.name not in _LIMITS:
+            raise errors.Invalid(f"invalid ulimit type: {limit.name}")
+        if limit.hard != -1 and limit.soft > limit.hard:
+            raise errors.Invalid(
+                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
+            )
+
+
+def _check_restart(host: HostConfig) -> None:
+    policy = host.restart_policy or RestartPolicy()
+    if policy.name not in RESTART_POLICIES:
+        raise errors.Invalid(
+            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', 'on-failure', "
+            "or 'unless-stopped'"
+        )
+    if policy.maximum_retry_count < 0:
+        raise errors.Invalid("invalid restart policy: maximum retry count cannot be negative")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise errors.Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if host.auto_remove and policy.name != "no":
+        raise errors.Invalid("can't create 'AutoRemove' container with restart policy")
+
+
+def _check_security(host: HostConfig) -> None:
+    for name in [*(host.cap_add or ()), *(host.cap_drop or ())]:
+        capabilities.normalise(name)
+    security(host)
+
+
+class Security(msgspec.Struct, frozen=True):
+    """What `SecurityOpt` says. `seccomp` is empty for the default, `unconfined`, or a profile's JSON."""
+
+    no_new_privileges: bool = False
+    seccomp: str = ""
+
+
+def security(host: HostConfig) -> Security:
+    """Parse `SecurityOpt`."""
+    result = Security()
+    for option in host.security_opt or ():
+        key, value = re.split(r"[=:]", option, maxsplit=1) if re.search(r"[=:]", option) else (option, "")
+        if key == "no-new-privileges":
+            if value not in ("", "true", "false"):
+                raise errors.Invalid(f'invalid --security-opt: "{option}"')
+            result = msgspec.structs.replace(result, no_new_privileges=value != "false")
+        elif key == "seccomp" and value:
+            result = msgspec.structs.replace(result, seccomp="" if value == "builtin" else value)
+        elif (key, value) not in (("apparmor", "unconfined"), ("label", "disable")):
+            raise errors.Unsupported(
+                f'security option "{option}" is not supported: there are no-new-privileges, seccomp=, '
+                "apparmor=unconfined and label=disable"
+            )
+    return result
+
+
+LOG_DRIVERS = ("json-file", "local", "none")
+LOG_MAX_SIZE = 20 * 1024 * 1024
+LOG_MAX_FILES = 5
+_SIZE = re.compile(r"(\d+)([kKmMgG]?)[bB]?")
+
+
+def log_limits(log: LogConfig) -> tuple[int, int]:
+    """Bytes of a log file before it is rotated, and how many are kept. Without options 20 MB and 5, as Docker's `local`.
+
+    Raises:
+        errors.Invalid: a driver or an option that isn't there.
+    """
+    if log.type not in LOG_DRIVERS:
+        raise errors.Invalid(f"logger: no log driver named '{log.type}' is registered")
+    size, files = LOG_MAX_SIZE, LOG_MAX_FILES
+    for key, value in (log.config or {}).items():
+        if log.type == "none" or key not in ("max-size", "max-file", "compress", "mode", "labels", "env", "tag"):
+            raise errors.Invalid(f"unknown log opt '{key}' for {log.type} log driver")
+        if key == "max-size" and value != "-1":
+            size = _parse_size(key, value)
+        elif key == "max-size":
+            size = 0
+        elif key == "max-file":
+            if not value.isdigit() or int(value) < 1:
+                raise errors.Invalid(f"max-file must be a number from 1 on, not {value!r}")
+            files = int(value)
+    return size, files
+
+
+def _parse_size(key: str, value: str) -> int:
+    match = _SIZE.fullmatch(value)
+    size = int(match[1]) * 1024 ** " kmg".index(match[2].lower() or " ") if match else 0
+    if size < 1:
+        raise errors.Invalid(f"{key}: invalid size: '{value}'")
+    return size
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """`80/tcp` as number and protocol.
+
+    Raises:
+        errors.Invalid: no port.
+    """
+    match = _PORT.fullmatch(text)
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise errors.Invalid(f"invalid port specification: {text!r}")
+    return int(match[1]), match[2] or "tcp"

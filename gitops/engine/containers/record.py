@@ -1,0 +1,109 @@
+"""A container as it is stored: what was asked for, and where its life stands. One row of the table `containers` each."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gitops.objects.base import Wire
+from gitops.objects.container import ContainerConfig, EndpointSettings, HostConfig, PortBinding
+
+TABLE = "containers"
+
+CREATED = "created"
+RUNNING = "running"
+PAUSED = "paused"
+RESTARTING = "restarting"
+EXITED = "exited"
+REMOVING = "removing"
+
+
+class MountRecord(Wire, frozen=True):
+    """A mount in its final form. `source` is a host path or a volume's name, `options` the tmpfs's.
+
+    `is_explicit` is False for a volume that only the image or the short syntax without a name asked for.
+    """
+
+    type: str = ""
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+    propagation: str = ""
+    is_recursive: bool = True
+    makes_source: bool = False
+    copies: bool = True
+    subpath: str = ""
+    options: str = ""
+    mode: str = ""
+    is_anonymous: bool = False
+    volume_driver: str = ""
+    volume_options: dict[str, str] = {}
+    volume_labels: dict[str, str] = {}
+
+
+class FileRecord(Wire, frozen=True):
+    """An injected file without its data, which lies on the container's tmpfs under `number`."""
+
+    path: str
+    number: int
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+
+
+class Run(Wire, frozen=True):
+    """One run of a container: enough to recognise its first process for certain. Start in clock ticks since the boot."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+class ContainerRecord(Wire, frozen=True):
+    """Times in nanoseconds since the epoch, 0 for never."""
+
+    id: str
+    name: str
+    image_id: str
+    created_ns: int
+    config: ContainerConfig
+    host_config: HostConfig
+    path: str = ""
+    args: list[str] = []
+    endpoints: dict[str, EndpointSettings] = {}
+    """What was asked for, by network; filled in while it runs."""
+    gateway_leg: bool = False
+    mounts: list[MountRecord] = []
+    files: list[FileRecord] = []
+
+    status: str = CREATED
+    run: Run | None = None
+    """The current run, or the last one."""
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_ns: int = 0
+    finished_ns: int = 0
+    restart_count: int = 0
+    was_stopped: bool = False
+    """Somebody stopped it: `unless-stopped` leaves it so."""
+    is_filled: bool = False
+    """Its new volumes were filled from the image."""
+    health: str = ""
+    """none, starting, healthy or unhealthy, while there is a health check."""
+    ports: dict[str, list[PortBinding]] = {}
+    """Published ports with the real host ports, while it runs."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has a process."""
+        return self.status in (RUNNING, PAUSED)
+
+    @property
+    def short_name(self) -> str:
+        """The name without the API's slash."""
+        return self.name.removeprefix("/")
+
+
+def replace(record: ContainerRecord, **changes: object) -> ContainerRecord:
+    """`record` with other values in some fields."""
+    return msgspec.structs.replace(record, **changes)

@@ -1,0 +1,98 @@
+"""The root file system of a container: overlayfs on the image's layers, and looking into it without leaving it.
+
+A container's tree is hostile: any part of a path may be a symbolic link to the host's files. Whatever is opened here
+is opened by the kernel with the tree as root. All calls block.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gitops import errors
+from gitops.engine.containers import cgroups, syscalls
+
+_OPTIONS_LIMIT = 4000
+"""mount(2) takes one page of options."""
+
+
+def mount_overlay(layers: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
+    """Mount `layers` (the top one first) below the writable `upper` at `target`.
+
+    Raises:
+        errors.RuntimeFailure: the kernel refused.
+    """
+    for folder in (upper, work, target):
+        folder.mkdir(mode=0o755 if folder is not work else 0o700, parents=True, exist_ok=True)
+    with _short_names([*layers, upper, work]) as names:
+        options = f"lowerdir={':'.join(names[:-2])},upperdir={names[-2]},workdir={names[-1]},index=off"
+        try:
+            syscalls.mount("overlay", target, "overlay", 0, options)
+        except OSError as error:
+            raise errors.RuntimeFailure(
+                f"can't mount the root file system at {target}: {error.strerror}; "
+                f"the file system of {upper} must allow overlayfs, and all {len(layers)} layers must be there"
+            ) from error
+
+
+@contextmanager
+def _short_names(folders: Sequence[Path]) -> Iterator[list[str]]:
+    # Paths as they are, where they fit and hold nothing that overlayfs reads as a separator. Else open descriptors:
+    # overlayfs follows /proc/self/fd at the time of the mount, and 500 layers of them fit.
+    plain = [str(folder) for folder in folders]
+    if sum(len(name) + 1 for name in plain) < _OPTIONS_LIMIT and not any(set(name) & set(":,\\") for name in plain):
+        yield plain
+        return
+    descriptors: list[int] = []
+    try:
+        for folder in folders:
+            descriptors.append(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        yield [f"/proc/self/fd/{descriptor}" for descriptor in descriptors]
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def unmount_all(folder: Path) -> None:
+    """Unmount everything at and below `folder`, the last mount first. Nothing there is no error."""
+    for target in mounts_below(folder):
+        try:
+            syscalls.unmount(target)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise errors.RuntimeFailure(f"can't unmount {target}: {error.strerror}") from error
+
+
+def mounts_below(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
+    """Mount points at and below `folder`, in the order in which they must go."""
+    top = Path(os.path.realpath(folder))
+    points = [Path(cgroups.unescape(line.split(" ", 5)[4])) for line in mountinfo.read_text().splitlines()]
+    return [point for point in reversed(points) if point == top or top in point.parents]
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[int]:
+    """A descriptor of the tree's root, for `syscalls.open_in_root`."""
+    descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_file(root: Path, path: str, limit: int) -> bytes | None:
+    """At most `limit` bytes of the regular file `path` inside the tree; None where there is none."""
+    with opened(root) as top:
+        try:
+            # Non-blocking: a pipe in the place of the file must not stop the engine.
+            descriptor = syscalls.open_in_root(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            return file.read(limit)
