@@ -12,43 +12,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable
 from types import TracebackType
 
 from gitops import errors
 from gitops.swarm.clock import Clock
 from gitops.swarm.store.protocol import Change, Commit, Store, View, Watch
+from gitops.swarm.waiting import backoff, discard, until_done
 
 log = logging.getLogger(__name__)
 
 RESYNC_S = 60.0
 """Seconds between two full passes that nothing asked for."""
 BACKOFF_S = 0.5
-"""First wait after an error; doubles with each further one, up to `BACKOFF_MAX_S`."""
+"""Seconds of the first wait after an error; doubles with each further one, up to `BACKOFF_MAX_S`."""
 BACKOFF_MAX_S = 30.0
 
 
 class Ended(Exception):
     """The store was closed."""
-
-
-def backoff(failures: int, rng: random.Random) -> float:
-    """Seconds to wait after so many errors in a row, with up to half of it added at random."""
-    delay = min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** min(failures - 1, 16))
-    return delay * (1 + rng.random() / 2)
-
-
-async def within(clock: Clock, seconds: float | None, work: Awaitable[object]) -> bool:
-    """Wait for `work`, `seconds` at most (None: for ever); False when time ran out and `work` was cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        await _first(clock, seconds, task)
-        if not task.done():
-            return False
-        task.result()
-        return True
-    finally:
-        await _discard(task)
 
 
 class Follower:
@@ -67,7 +48,7 @@ class Follower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pending is not None:
-            await _discard(self._pending)
+            await discard(self._pending)
         self._watch.__exit__(kind, error, trace)
 
     async def batch(
@@ -95,7 +76,7 @@ class Follower:
     async def _take(self, timeout_s: float | None) -> list[Commit]:
         if self._pending is None:
             self._pending = asyncio.ensure_future(self._read())
-        await _first(self._clock, timeout_s, self._pending)
+        await until_done(self._clock, timeout_s, self._pending)
         if not self._pending.done():
             return []
         task, self._pending = self._pending, None
@@ -153,7 +134,7 @@ class StoreLoop:
                 return
             except errors.Unavailable as error:
                 log.warning("%s reads everything again: %s", type(self).__name__, error)
-            await self.clock.sleep(backoff(1, self.rng))
+            await self.clock.sleep(backoff(1, self.rng, first_s=BACKOFF_S, max_s=BACKOFF_MAX_S))
 
     async def _follow(self, view: View, follower: Follower) -> None:
         self.resync(view)
@@ -184,7 +165,7 @@ class StoreLoop:
             # A loop that ends takes the whole manager's service with it; one that tries again, with everything
             # touched, does no worse than a restart would.
             self._failures += 1
-            wait = backoff(self._failures, self.rng)
+            wait = backoff(self._failures, self.rng, first_s=BACKOFF_S, max_s=BACKOFF_MAX_S)
             expected = isinstance(error, errors.GitopsError) and error.is_temporary
             log.warning("%s tries again in %.1f s: %s", type(self).__name__, wait, error, exc_info=not expected)
             self.resync(self.store.view())
@@ -192,28 +173,3 @@ class StoreLoop:
             return wait
         self._failures = 0
         return due
-
-
-async def _first(
-    clock: Clock, seconds: float | None, task: asyncio.Future[object] | asyncio.Task[Commit | None]
-) -> None:
-    """Wait until `task` is done or `seconds` passed; `task` goes on."""
-    if task.done():
-        return
-    if seconds is None:
-        await asyncio.wait({task})
-        return
-    sleeper = asyncio.ensure_future(clock.sleep(seconds))
-    try:
-        await asyncio.wait({task, sleeper}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await _discard(sleeper)
-
-
-async def _discard(task: asyncio.Future[object] | asyncio.Task[Commit | None] | asyncio.Task[None]) -> None:
-    """Cancel `task` and wait for its end; its outcome is of no interest."""
-    task.cancel()
-    # Not `await task`: there the task's cancellation and that of the caller could not be told apart.
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
