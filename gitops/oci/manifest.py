@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import platform as host_platform
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gitops import errors
 from gitops.objects import container
 from gitops.oci import digest as digests
+
+T = TypeVar("T")
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -146,16 +148,15 @@ def parse_manifest(data: bytes, content_type: str = "") -> Manifest | Index:
         raise errors.Invalid(f"manifest of {len(data)} bytes: the limit is {MANIFEST_LIMIT}")
     raw = _decode(data, dict[str, Any], "manifest")
     kind = _media_type(raw, content_type.partition(";")[0].strip())
-    document: Manifest | Index
     if kind in INDEX_TYPES:
-        document = _convert(raw, Index, "image index")
-        _check_descriptors(document.manifests)
-    else:
-        document = _convert(raw, Manifest, "image manifest")
-        _check_descriptors([document.config, *document.layers])
-        if len(document.layers) > LAYER_LIMIT:
-            raise errors.Invalid(f"manifest with {len(document.layers)} layers: the limit is {LAYER_LIMIT}")
-    return document
+        index = _convert(raw, Index, "image index")
+        _check_descriptors(index.manifests)
+        return index
+    manifest = _convert(raw, Manifest, "image manifest")
+    _check_descriptors([manifest.config, *manifest.layers])
+    if len(manifest.layers) > LAYER_LIMIT:
+        raise errors.Invalid(f"manifest with {len(manifest.layers)} layers: the limit is {LAYER_LIMIT}")
+    return manifest
 
 
 def parse_config(data: bytes) -> ImageConfig:
@@ -198,14 +199,14 @@ def _check_descriptors(descriptors: Sequence[Descriptor]) -> None:
             raise errors.Invalid(f"descriptor of {descriptor.digest} has a negative size")
 
 
-def _decode(data: bytes, kind: Any, what: str) -> Any:
+def _decode(data: bytes, kind: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.Invalid(f"invalid {what}: {error}") from error
 
 
-def _convert(raw: dict[str, Any], kind: Any, what: str) -> Any:
+def _convert(raw: dict[str, Any], kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(raw, type=kind, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
