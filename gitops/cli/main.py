@@ -1,0 +1,131 @@
+"""The entry point: which command lives in which module, and how errors end the program.
+
+Promises: `gitops --help` loads little more than click, since a command's module is imported when it is used, or when
+its help is shown; errors of ours end with `error: …` on stderr and their exit code; a wrong command line ends with 1,
+because 2 means "there are changes".
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from gitops import errors
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class _Lazy:
+    """A command's module and attribute, and the line that `--help` shows without importing it."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+_COMMANDS = {
+    "validate": _Lazy("gitops.cli.manifests", "validate", "Check manifests and report every problem at once."),
+    "render": _Lazy("gitops.cli.manifests", "render", "Print manifests after templates and defaults."),
+    "diff": _Lazy(
+        "gitops.cli.manifests", "diff", "Show what apply would change; exit code 2 where there is something."
+    ),
+    "apply": _Lazy("gitops.cli.manifests", "apply", "Make the engine hold what the manifests say."),
+    "status": _Lazy("gitops.cli.manifests", "status", "Show stacks, their services and where they came from."),
+    "delete": _Lazy("gitops.cli.manifests", "delete", "Remove a stack."),
+    "watch": _Lazy("gitops.cli.manifests", "watch", "Apply again on every change of files, repository or engine."),
+    "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
+    "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the table's order, which is the order of use."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        lazy = _COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        command = getattr(importlib.import_module(lazy.module), lazy.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gitops", message="gitops %(version)s")
+def cli() -> None:
+    """Git-driven containers: manifests in a repository become running services on your own hosts."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; the exit code."""
+    try:
+        result = cli.main(args=arguments, prog_name="gitops", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return _INTERRUPTED
+    except click.ClickException as error:
+        return _report_usage(error)
+    except errors.GitopsError as error:
+        report(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): say nothing, and keep the interpreter from saying it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return result if isinstance(result, int) else 0
+
+
+def report(error: errors.GitopsError) -> None:
+    """Print an error for a person."""
+    if isinstance(error, errors.InvalidManifest):
+        for problem in error.problems:
+            click.echo(f"error: {problem.headline()}", err=True)
+            for line in caret(problem):
+                click.echo(line, err=True)
+        return
+    click.echo(f"error: {error}", err=True)
+
+
+def caret(problem: errors.Problem) -> list[str]:
+    """The source line with the culprit underlined; nothing where the line must not be shown."""
+    if not problem.source or not problem.line:
+        return []
+    number = str(problem.line)
+    # Tabs stay tabs, so that the caret stands under its character whatever their width.
+    indent = "".join("\t" if character == "\t" else " " for character in problem.source[: max(0, problem.column - 1)])
+    return [f"  {number} | {problem.source}", f"  {' ' * len(number)} | {indent}{'^' * max(1, problem.width)}"]
+
+
+def _report_usage(error: click.ClickException) -> int:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        click.echo(f"Try `{error.ctx.command_path} --help`.\n", err=True)
+    click.echo(f"error: {error.format_message()}", err=True)
+    return 1

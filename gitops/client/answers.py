@@ -1,0 +1,72 @@
+"""What an engine's answers mean: statuses as errors of our tree, bodies as objects. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import msgspec
+
+from gitops import errors
+from gitops.objects import base
+
+T = TypeVar("T")
+_OUT_OF_SEQUENCE = "update out of sequence"
+_NOT_IN_SWARM = ("not part of a swarm", "not a swarm manager")
+_BY_STATUS: dict[int, type[errors.GitopsError]] = {
+    400: errors.Invalid,
+    401: errors.Denied,
+    403: errors.Denied,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    501: errors.Unsupported,
+    502: errors.Unavailable,
+    503: errors.Unavailable,
+    504: errors.Unavailable,
+}
+
+
+def error_of(status: int, body: bytes) -> errors.GitopsError:
+    """The error that an answer of `status` stands for, with the engine's own text."""
+    text = message_of(body) or f"the engine answered with status {status} and no message"
+    # Docker reports a stale version as 500; only the text tells it from a failure.
+    if _OUT_OF_SEQUENCE in text:
+        return errors.OutOfSequence(text)
+    if status == 503 and any(part in text for part in _NOT_IN_SWARM):
+        return errors.NotInSwarm(text)
+    return _BY_STATUS.get(status, errors.RuntimeFailure)(text)
+
+
+def message_of(body: bytes) -> str:
+    """The `message` of an error's JSON body, or the body as text."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return text
+    return str(parsed.get("message", text)) if isinstance(parsed, dict) else text
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """The object in an answer. Go writes null for an empty list or map: it counts as absent.
+
+    Raises:
+        errors.RuntimeFailure: what came is not of that kind.
+    """
+    try:
+        return base.from_json(body, kind)
+    except errors.Invalid:
+        pass
+    try:
+        return msgspec.convert(_without_nulls(json.loads(body)), type=kind, strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        name = getattr(kind, "__name__", kind)
+        raise errors.RuntimeFailure(f"the engine's answer can't be read as {name}: {error}") from error
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value

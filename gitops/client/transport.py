@@ -1,0 +1,251 @@
+"""One engine, reached over HTTP: connection, version negotiation, requests, streams.
+
+Promises: every failure is an error of `errors`; a message names the endpoint, and never a header or a body that was
+sent. Leaves to the calls: paths and objects.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import yarl
+
+from gitops import config, errors
+from gitops.client import answers
+from gitops.client.endpoint import Endpoint, TlsFiles
+from gitops.objects import base, system
+from gitops.objects.image import AuthConfig
+
+T = TypeVar("T")
+Query = Mapping[str, str | int | bool | None]
+Filters = Mapping[str, Sequence[str]]
+
+OLDEST_API = (1, 40)
+"""Configs, `status=true` and start-first rollouts are all there from here on."""
+_CALL = aiohttp.ClientTimeout(total=120, sock_connect=10)
+_LONG = aiohttp.ClientTimeout(total=None, sock_connect=10)
+_STREAM_LINE_LIMIT = 4 * 2**20
+_AUTH_HEADER = "X-Registry-Auth"
+
+
+class Transport:
+    """Sends requests to one engine; opened and closed by its owner."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._session: aiohttp.ClientSession | None = None
+        self._prefix = ""
+
+    async def open(self) -> system.Ping:
+        """Connect and settle on a version of the API.
+
+        Raises:
+            errors.Unavailable: nobody answers there. errors.Denied: the socket refuses this user.
+            errors.Unsupported: the engine is too old.
+        """
+        if self.endpoint.socket is not None:
+            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(path=str(self.endpoint.socket), limit=0)
+        else:
+            connector = aiohttp.TCPConnector(
+                ssl=_tls_context(self.endpoint.tls) if self.endpoint.tls else True, limit=0
+            )
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=_CALL, headers={"User-Agent": "gitops-client"}, auto_decompress=False
+        )
+        try:
+            ping = await self.ping()
+            self._prefix = f"/v{_negotiated(ping.api_version, self.endpoint.host)}"
+        except BaseException:
+            await self.close()
+            raise
+        return ping
+
+    async def close(self) -> None:
+        """Close all connections; twice does no harm."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def ping(self) -> system.Ping:
+        """Ask whether the engine is there, and what it speaks."""
+        async with self._answer("GET", "/_ping", prefix="") as response:
+            await response.read()
+            return system.Ping(
+                api_version=response.headers.get("Api-Version", ""),
+                os_type=response.headers.get("Ostype", ""),
+                swarm=response.headers.get("Swarm", ""),
+            )
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        auth: AuthConfig | None = None,
+    ) -> T:
+        """A request whose answer is one object."""
+        async with self._answer(method, path, query=query, body=body, auth=auth) as response:
+            return answers.decode(await response.read(), kind)
+
+    async def act(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        auth: AuthConfig | None = None,
+        is_long: bool = False,
+    ) -> int:
+        """A request whose answer has no content that matters; the status (204, 304, …)."""
+        async with self._answer(method, path, query=query, body=body, auth=auth, is_long=is_long) as response:
+            await response.read()
+            return response.status
+
+    async def lines(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Any = None,
+        data: Any = None,
+        auth: AuthConfig | None = None,
+    ) -> AsyncIterator[bytes]:
+        """The lines of a streamed answer, without the empty ones."""
+        async with self._answer(method, path, query=query, body=body, data=data, auth=auth, is_long=True) as response:
+            pending = b""
+            async for chunk in response.content.iter_any():
+                *complete, pending = (pending + chunk).split(b"\n")
+                if len(pending) > _STREAM_LINE_LIMIT:
+                    raise errors.RuntimeFailure(f"{self.endpoint.host} sends a line of over {_STREAM_LINE_LIMIT} bytes")
+                for line in complete:
+                    if line.strip():
+                        yield line
+            if pending.strip():
+                yield pending
+
+    async def chunks(self, method: str, path: str, *, query: Query | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a streamed answer as they come."""
+        async with self._answer(method, path, query=query, is_long=True) as response:
+            async for chunk in response.content.iter_any():
+                yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        prefix: str | None = None,
+        query: Query | None = None,
+        body: Any = None,
+        data: Any = None,
+        auth: AuthConfig | None = None,
+        is_long: bool = False,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._session is None:
+            raise errors.Unavailable(f"the connection to {self.endpoint.host} is closed")
+        headers = {} if auth is None else {_AUTH_HEADER: _encoded(auth)}
+        if body is not None:
+            data = base.to_json(body)
+            headers["Content-Type"] = "application/json"
+        elif data is not None:
+            headers["Content-Type"] = "application/x-tar"
+        url = yarl.URL(self.endpoint.base_url + (self._prefix if prefix is None else prefix) + path, encoded=True)
+        with self._chained():
+            async with self._session.request(
+                method,
+                url.with_query(_query(query)) if query else url,
+                data=data,
+                headers=headers,
+                timeout=_LONG if is_long else _CALL,
+                allow_redirects=False,
+            ) as response:
+                if response.status >= 400:
+                    raise answers.error_of(response.status, await response.read())
+                yield response
+
+    @contextlib.contextmanager
+    def _chained(self) -> Iterator[None]:
+        host = self.endpoint.host
+        try:
+            yield
+        except aiohttp.ClientConnectorError as error:
+            cause = error.os_error
+            if isinstance(cause, PermissionError):
+                raise errors.Denied(
+                    f"may not open {host}: run as root, or join the group that owns the socket"
+                ) from error
+            raise errors.Unavailable(
+                f"no engine answers on {host} ({_reason(cause)}): start one with `gitops engine start`, "
+                "or name another with --host or GITOPS_HOST"
+            ) from error
+        except TimeoutError as error:
+            raise errors.Unavailable(f"the engine on {host} does not answer in time") from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise errors.Unavailable(f"the connection to the engine on {host} broke: {_reason(error)}") from error
+
+
+def path_of(*parts: str) -> str:
+    """A path of the API; names keep their slashes and colons, as the docker CLI sends them."""
+    return "/" + "/".join(quote(part, safe="/:@") for part in parts)
+
+
+def filters_of(filters: Filters | None) -> str | None:
+    """Filters as the query has them, or None."""
+    return json.dumps({key: list(values) for key, values in filters.items()}) if filters else None
+
+
+def _query(query: Query) -> dict[str, str]:
+    return {
+        key: ("1" if value is True else str(value))
+        for key, value in query.items()
+        if value is not None and value is not False
+    }
+
+
+def _encoded(auth: AuthConfig) -> str:
+    filled = {key: value for key, value in base.to_builtins(auth).items() if value}
+    return base64.urlsafe_b64encode(json.dumps(filled).encode()).decode()
+
+
+def _negotiated(theirs: str, host: str) -> str:
+    try:
+        major, minor = (int(part) for part in theirs.split("."))
+    except ValueError:
+        raise errors.Unsupported(f"what answers on {host} names no version of the Engine API") from None
+    if (major, minor) < OLDEST_API:
+        raise errors.Unsupported(
+            f"the engine on {host} speaks version {theirs} of the Engine API; "
+            f"{OLDEST_API[0]}.{OLDEST_API[1]} or later is needed"
+        )
+    ours = tuple(int(part) for part in config.API_VERSION.split("."))
+    return theirs if (major, minor) < ours else config.API_VERSION
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(files.ca) if files.ca.exists() else None)
+        if not files.is_verified:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if files.certificate.exists():
+            context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise errors.Invalid(f"the TLS files in {files.directory} can't be used: {error}") from error
+    return context
