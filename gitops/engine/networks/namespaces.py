@@ -51,7 +51,7 @@ def create(path: Path, function: Callable[[], T]) -> T:
 
 
 def run(path: Path, function: Callable[[], T]) -> T:
-    """Run `function` in the namespace at `path`; raises what it raises, and errors.RuntimeFailure where there is none."""
+    """Run `function` in the namespace at `path`; raises what it raises, errors.RuntimeFailure where there is none."""
 
     def inside() -> T:
         with open_file(path) as descriptor:
