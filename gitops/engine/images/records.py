@@ -25,6 +25,8 @@ class Layer(msgspec.Struct, frozen=True):
     """Of the blob that it was unpacked from."""
     size: int
     """Of that blob."""
+    media_type: str
+    """Of that blob."""
     unpacked_bytes: int
     disk_bytes: int
     """As `du` would count."""

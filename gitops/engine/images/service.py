@@ -1,32 +1,42 @@
-"""Images of one host: what the rest of the engine calls."""
+"""Images of one host: what the rest of the engine calls.
+
+Owns the content store, the layers on their way, and the registry client; each rule lives in the module that it is
+named after. Containers keep the layers of their image by being named by `users`, even when the image was removed by
+force; who removes a container calls `collect` afterwards.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from gitops import config as settings
+from gitops import errors
 from gitops.engine import database as databases
 from gitops.engine import events as event_bus
+from gitops.engine.images import layout, loading, pulling, records, removal, report, staging, store, views
+from gitops.engine.registry import client as registries
 from gitops.objects import image
-from gitops.oci import manifest
+from gitops.oci import digest as digests
+from gitops.oci import manifest as manifests
+from gitops.oci import reference as references
 
-if TYPE_CHECKING:
-    from gitops.engine.images.unpack import Unpacker
+Report = report.Report
+Summaries = list[image.ImageSummary]
+History = list[image.HistoryItem]
+Deleted = list[image.ImageDelete]
+Strings = list[str]
+Paths = list[Path]
 
-Report = Callable[[image.Progress], None]
-
-
-class ImageUser(Protocol):
-    """A container that was made from an image."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def is_running(self) -> bool: ...
+_HEX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +46,58 @@ class ImageUsage:
     layers_bytes: int
     blobs_bytes: int
     reclaimable_bytes: int
+    """Of layers that only images without containers have."""
 
 
 class ImageService:
-    """Pull, load, names, removal; layers for containers."""
-
-    users: Callable[[str], Sequence[ImageUser]]
-    """The containers of an image id; set by the engine. Nobody until then."""
+    """Pull, load, names, removal; layers for containers. Belongs to one event loop."""
 
     def __init__(
         self,
         config: settings.EngineConfig,
         database: databases.Database,
         events: event_bus.EventBus,
-        unpacker: Unpacker,
+        unpacker: staging.Unpacker,
+        *,
+        registry: registries.RegistryClient | None = None,
     ) -> None:
-        raise NotImplementedError
+        """`unpacker` has been started before there was an event loop; its owner closes it."""
+        self.users: Callable[[str], Sequence[removal.ImageUser]] = lambda _: ()
+        """The containers of an image id; set by the engine."""
+        self._registry = registry or registries.RegistryClient()
+        self._store = store.ContentStore(layout.Layout(config.data_root), database)
+        slots = max(2, len(os.sched_getaffinity(0)))
+        self._staging = staging.Staging(self._store, unpacker, slots=slots, retry=self._registry.retry)
+        self._puller = pulling.Puller(self._store, self._staging, self._registry, events)
+        self._loader = loading.Loader(self._store, self._staging, events)
+        self._events = events
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # -- life
 
     async def start(self) -> None:
-        """Check what is on disk against the database; clear what a crash left."""
-        raise NotImplementedError
+        """Check the disk against the database, drop and report what is damaged, clear what a crash left.
+
+        Raises:
+            errors.RuntimeFailure: the data root can't be read or written.
+        """
+        await self._store.start()
 
     async def close(self) -> None:
-        """End pulls and the background deletion."""
-        raise NotImplementedError
+        """End what is on its way (it can be resumed) and the background deletion."""
+        self._staging.close()
+        await self._idle.wait()
+        await self._registry.close()
+        await self._store.close()
+
+    @property
+    def findings(self) -> Strings:
+        """What the last start found damaged, and dropped."""
+        return list(self._store.findings)
+
+    # -- in
 
     async def pull(
         self,
@@ -69,59 +107,215 @@ class ImageService:
         platform: str | None = None,
         progress: Report | None = None,
     ) -> str:
-        """Fetch an image from its registry; returns its id."""
-        raise NotImplementedError
+        """Fetch an image from its registry; returns its id. Cancelling it is safe, and keeps what was downloaded.
 
-    async def load(self, path: Path, progress: Report | None = None) -> list[str]:
-        """Take the images of an archive; returns their names, or ids where they have none."""
-        raise NotImplementedError
+        Raises:
+            errors.Invalid: no reference, or content that contradicts itself or its digest.
+            errors.NotFound, errors.Denied: in Docker's words.
+            errors.Unavailable: the registry can't be reached, or stopped half-way; the next pull goes on from there.
+            errors.Unsupported: schema 1, or no image at all.
+            errors.RuntimeFailure: the disk refused.
+        """
+        parsed = references.parse(reference).with_default_tag()
+        wanted = manifests.parse_platform(platform) if platform else None
+        async with self._busy():
+            return await self._puller.pull(parsed, auth=auth, platform=wanted, send=progress or report.silent)
 
-    async def tags(self, repository: str, *, auth: image.AuthConfig | None = None) -> list[str]:
-        """Every tag of a repository, for `pull -a`."""
-        raise NotImplementedError
+    async def load(self, path: Path, progress: Report | None = None) -> Strings:
+        """Take the images of an archive (docker-archive, OCI archive, OCI layout); returns their names, or ids.
+
+        Raises:
+            errors.Invalid, errors.Unsupported: no such archive, or damaged.
+            errors.NotFound: no file, or no image for this platform.
+        """
+        async with self._busy():
+            return await self._loader.load(path, progress or report.silent)
+
+    @asynccontextmanager
+    async def _busy(self) -> AsyncIterator[None]:
+        self._running += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    # -- registries
+
+    async def tags(self, repository: str, *, auth: image.AuthConfig | None = None) -> Strings:
+        """Every tag that a repository has in its registry, for `pull -a`. Raises as `pull`."""
+        remote = await self._registry.repository(references.parse(repository).name_only(), auth)
+        return await remote.tags()
 
     async def distribution(self, reference: str, auth: image.AuthConfig | None = None) -> image.DistributionInspect:
-        """What the registry holds under a name."""
-        raise NotImplementedError
+        """What the registry holds under a name. Raises as `pull`."""
+        parsed = references.parse(reference).with_default_tag()
+        remote = await self._registry.repository(parsed, auth)
+        fetched = await remote.manifest(parsed.digest or parsed.tag or references.DEFAULT_TAG)
+        document = manifests.parse_manifest(fetched.data, fetched.media_type)
+        if isinstance(document, manifests.Index):
+            platforms = [entry.platform for entry in document.manifests if entry.platform is not None]
+        else:
+            config = await remote.blob(document.config, limit=manifests.CONFIG_LIMIT)
+            platforms = [manifests.parse_config(config).platform]
+        kind = document.media_type or fetched.media_type.partition(";")[0].strip()
+        return image.DistributionInspect(
+            descriptor={"mediaType": kind, "digest": fetched.digest, "size": len(fetched.data)},
+            platforms=[_platform(entry) for entry in platforms if entry.os not in ("", "unknown")],
+        )
 
-    def list(
-        self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> list[image.ImageSummary]:
-        """Images, newest first; filters: reference, dangling, label, before, since."""
-        raise NotImplementedError
+    # -- reading
 
     def resolve(self, name: str) -> str:
-        """The id of `name` (a reference, an id, a unique prefix of one); raises NotFound."""
-        raise NotImplementedError
+        """The id of `name`: an id, a name, or a unique prefix of an id, in this order.
+
+        Raises:
+            errors.NotFound: "No such image: X".
+            errors.Invalid: no reference, or an ambiguous prefix.
+        """
+        return self._find(name)[0]
+
+    def list(self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None) -> Summaries:
+        """Images, newest first. `all` changes nothing: there are no intermediate images.
+
+        Raises:
+            errors.Invalid: an unknown filter.
+            errors.NotFound: the image that `before` or `since` names.
+        """
+        entries = [self._entry(row.id) for row in self._store.images.values() if not row.is_removed]
+        chosen = views.select(entries, filters or {}, lambda name: self._entry(self.resolve(name)))
+        chosen.sort(key=lambda entry: (-entry.created_ns, entry.row.id))
+        return [views.summary(entry) for entry in chosen]
 
     def inspect(self, name: str) -> image.ImageInspect:
-        """An image in full."""
-        raise NotImplementedError
+        """An image in full. Raises as `resolve`."""
+        image_id = self.resolve(name)
+        return views.inspect(self._entry(image_id), self.layers(image_id))
 
-    def history(self, name: str) -> Sequence[image.HistoryItem]:
-        """How an image came to be, newest step first."""
-        raise NotImplementedError
+    def history(self, name: str) -> History:
+        """How an image came to be, newest step first. Raises as `resolve`."""
+        return views.history(self._entry(self.resolve(name)))
 
-    def config(self, image_id: str) -> manifest.ImageConfig:
-        """The config blob of an image."""
-        raise NotImplementedError
+    def get(self, name: str) -> records.Image:
+        """The row of an image: its manifest, its layers and blobs. Raises as `resolve`."""
+        return self._store.image(self.resolve(name))
 
-    def layers(self, image_id: str) -> Sequence[Path]:
-        """Directories of the layers for overlayfs, top first."""
-        raise NotImplementedError
+    def config(self, image_id: str) -> manifests.ImageConfig:
+        """The config of an image by its full id, of one removed by force too as long as a container is made of it.
 
-    def tag(self, name: str, new_reference: str) -> None:
-        """Give an image one more name; the name moves if another image has it."""
-        raise NotImplementedError
+        Raises:
+            errors.NotFound: there is none.
+        """
+        return self._store.config(image_id)
 
-    async def remove(self, name: str, *, force: bool = False) -> Sequence[image.ImageDelete]:
-        """Untag, and delete with the last name, by Docker's rules."""
-        raise NotImplementedError
+    def layers(self, image_id: str) -> Paths:
+        """Directories for overlayfs' lowerdir, the top layer first; short, so that 127 of them fit one page.
 
-    async def collect(self) -> None:
-        """Remove layers that no image and no container needs any more; to be called after a container's removal."""
-        raise NotImplementedError
+        They are symlinks. Layers that an opaque root hides are left out. By the full id, as `config`.
+
+        Raises:
+            errors.NotFound: there is no such image.
+        """
+        row = self._store.image(image_id)
+        return self._store.lower(row.layers[-1].chain_id) if row.layers else []
 
     def usage(self) -> ImageUsage:
         """What images take on disk."""
-        raise NotImplementedError
+        used = {layer.chain_id for row in self._store.images.values() if self.users(row.id) for layer in row.layers}
+        free = sum(layer.disk_bytes for key, layer in self._store.layers.items() if key not in used)
+        return ImageUsage(*self._store.usage(), reclaimable_bytes=free)
+
+    def _entry(self, image_id: str) -> views.Entry:
+        row = self._store.image(image_id)
+        names = [references.parse(name) for name in self._store.names_of(image_id)]
+        return views.Entry(
+            row=row,
+            config=self._store.config(image_id),
+            layers=[self._store.layers[layer.chain_id] for layer in row.layers],
+            tags=[name for name in names if name.digest is None],
+            digests=[name for name in names if name.digest is not None],
+        )
+
+    def _find(self, name: str) -> tuple[str, references.Reference | None]:
+        """Id, and the reference where it was found by that."""
+        if digests.is_digest(name) or (len(name) == 64 and _HEX.fullmatch(name)):
+            image_id = name if name.startswith("sha256:") else f"sha256:{name}"
+            if self._is_visible(image_id):
+                return image_id, None
+            raise errors.NotFound(f"No such image: {name}")
+        prefix = _HEX.fullmatch(name)
+        reference = _reference(name, is_optional=prefix is not None)
+        if reference is not None and (found := self._store.names.get(reference.canonical())) is not None:
+            return found, reference
+        matches = [key for key in self._store.images if prefix and key.startswith(f"sha256:{prefix[1]}")]
+        matches = [key for key in matches if self._is_visible(key)]
+        if len(matches) > 1:
+            raise errors.Invalid(f"ambiguous image id {name}: {len(matches)} images begin so, give more of it")
+        if not matches:
+            raise errors.NotFound(f"No such image: {reference or name}")
+        return matches[0], None
+
+    def _is_visible(self, image_id: str) -> bool:
+        return image_id in self._store.images and not self._store.images[image_id].is_removed
+
+    # -- names
+
+    def tag(self, name: str, new_reference: str) -> None:
+        """Give an image one more name; a name that another image has moves.
+
+        Raises:
+            errors.NotFound: no such image.
+            errors.Invalid: no reference, or one with a digest.
+        """
+        image_id = self.resolve(name)
+        target = references.parse(new_reference).with_default_tag()
+        if target.digest is not None:
+            raise errors.Invalid("refusing to create a tag with a digest reference")
+        row = msgspec.structs.replace(self._store.image(image_id), tagged_ns=time.time_ns())
+        self._store.rename(row, add=[target.canonical()])
+        self._events.publish("image", "tag", image_id, {"name": target.familiar()})
+
+    async def remove(self, name: str, *, force: bool = False) -> Deleted:
+        """Take a name away, and the image with its last one, by Docker's rules; says what went, in order.
+
+        Raises:
+            errors.NotFound, errors.Invalid: as `resolve`.
+            errors.Conflict: a container or another name forbids it.
+        """
+        image_id, reference = self._find(name)
+        names = [references.parse(text) for text in self._store.names_of(image_id)]
+        plan = removal.plan(image_id, reference, names, self.users(image_id), force=force)
+        row = msgspec.structs.replace(self._store.image(image_id), is_removed=plan.is_deleted)
+        self._store.rename(row, drop=[gone.canonical() for gone in plan.untag])
+        lines = [image.ImageDelete(untagged=gone.familiar()) for gone in plan.untag]
+        for _ in plan.untag:
+            self._events.publish("image", "untag", image_id, {"name": image_id})
+        if plan.is_deleted:
+            lines.append(image.ImageDelete(deleted=image_id))
+            self._events.publish("image", "delete", image_id, {"name": image_id})
+            lines += [image.ImageDelete(deleted=chain_id) for chain_id in await self.collect()]
+        return lines
+
+    async def collect(self) -> Strings:
+        """Remove layers and blobs that no image, no container and no pull needs; their chain ids.
+
+        Costs a millisecond; the deleting itself happens in the background.
+        """
+        return await self._store.collect(lambda image_id: bool(self.users(image_id)))
+
+
+def _reference(name: str, *, is_optional: bool) -> references.Reference | None:
+    try:
+        reference = references.parse(name).with_default_tag()
+    except errors.Invalid:
+        if is_optional:
+            return None
+        raise
+    return reference.without_tag() if reference.digest else reference
+
+
+def _platform(entry: manifests.Platform) -> dict[str, str]:
+    shown = {"architecture": entry.architecture, "os": entry.os, "variant": entry.variant}
+    return {key: value for key, value in shown.items() if value}

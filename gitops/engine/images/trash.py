@@ -33,6 +33,7 @@ class Trash:
         self._is_closing = False
         self._generation = 1
         """Rises with each piece of trash; 1 at the start, for what an earlier run left."""
+        self._done = 0
         self._thread: threading.Thread | None = None
         self._count = 0
 
@@ -78,13 +79,12 @@ class Trash:
             return self._changed.wait_for(lambda: not os.listdir(self._directory), timeout_s)
 
     def _run(self) -> None:
-        done = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._is_closing or (self._generation != done and not self._busy))
+                self._changed.wait_for(lambda: self._is_closing or (self._generation != self._done and not self._busy))
                 if self._is_closing:
                     return
-                done = self._generation
+                self._done = self._generation
             self._empty()
 
     def _empty(self) -> None:
