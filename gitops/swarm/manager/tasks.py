@@ -1,0 +1,77 @@
+"""Making tasks, moving their desired state, and the questions about them that several loops ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from gitops.objects import base
+from gitops.objects.node import Node
+from gitops.objects.service import Endpoint, Service
+from gitops.objects.task import Task, TaskState, TaskStatus
+from gitops.swarm.store.protocol import Tx, View
+
+
+def new_task(service: Service, slot: int, task_id: str, desired: TaskState, now_ns: int) -> Task:
+    """A task of `service` as it is declared now; its spec is frozen from here on."""
+    return Task(
+        id=task_id,
+        name=f"{service.spec.name}.{slot}.{task_id}",
+        spec=service.spec.task_template,
+        spec_version=service.spec_version,
+        service_id=service.id,
+        service_name=service.spec.name,
+        service_labels=service.spec.labels,
+        slot=slot,
+        endpoint=Endpoint(spec=service.spec.endpoint_spec),
+        status=TaskStatus(timestamp=base.format_time(now_ns), state=TaskState.NEW, message="created"),
+        desired_state=desired,
+    )
+
+
+def advance(tx: Tx, task: Task, desired: TaskState) -> Task:
+    """Move a task's desired state forward; one that is there or beyond stays as it is."""
+    stored = tx.get(Task, task.id)
+    if stored is None or stored.desired_state.rank >= desired.rank:
+        return stored or task
+    return tx.update(replace(stored, desired_state=desired))
+
+
+def by_slot(tasks: Iterable[Task]) -> dict[int, list[Task]]:
+    """Tasks by slot number, ascending; in a slot in the given order, which is that of creation."""
+    slots: dict[int, list[Task]] = {}
+    for task in tasks:
+        slots.setdefault(task.slot, []).append(task)
+    return dict(sorted(slots.items()))
+
+
+def is_runnable(task: Task) -> bool:
+    """Whether the task is wanted: its desired state is RUNNING or on the way to it."""
+    return task.desired_state.rank <= TaskState.RUNNING.rank
+
+
+def has_valid_node(view: View, task: Task) -> bool:
+    """Whether the task's node, if it has one, exists and is neither down nor drained; unknown ones keep theirs."""
+    if not task.node_id:
+        return True
+    node = view.get(Node, task.node_id)
+    return node is not None and node.status.state != "down" and node.spec.availability != "drain"
+
+
+def may_hold_container(view: View, task: Task) -> bool:
+    """Whether something of the task may still run: it was given to a node, which is there and didn't say it ended."""
+    if task.status.state.is_terminal or task.status.state.rank < TaskState.ASSIGNED.rank:
+        return False
+    node = view.get(Node, task.node_id)
+    return node is not None and node.status.state != "down"
+
+
+def node_of(view: View, task: Task) -> Node | None:
+    """The task's node."""
+    return view.get(Node, task.node_id) if task.node_id else None
+
+
+def newest(tasks: Mapping[int, list[Task]], slot: int) -> Task | None:
+    """The last task made in a slot."""
+    return tasks[slot][-1] if tasks.get(slot) else None
