@@ -5,6 +5,8 @@ daemon: a worker that dies, however, is a layer refused. After the workers, `fin
 layers below it decide, bottom up. Naming, storing and renaming directories is the image store's business.
 """
 
+from gitops.engine.images.unpack.fetching import FetchFailed
+from gitops.engine.images.unpack.finishing import finish
 from gitops.engine.images.unpack.job import (
     DeferredLink,
     FileSource,
@@ -14,13 +16,17 @@ from gitops.engine.images.unpack.job import (
     LayerProgress,
     LayerResult,
 )
+from gitops.engine.images.unpack.unpacker import Unpacker
 
 __all__ = [
     "DeferredLink",
+    "FetchFailed",
     "FileSource",
     "FinishResult",
     "HttpSource",
     "LayerJob",
     "LayerProgress",
     "LayerResult",
+    "Unpacker",
+    "finish",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -11,8 +10,7 @@ import msgspec
 from gitops.oci import limits
 
 
-@dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(msgspec.Struct, frozen=True, tag="file"):
     """`size` bytes of the file `path` from `offset`."""
 
     path: Path
@@ -21,8 +19,7 @@ class FileSource:
     """None: to the end of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpSource:
+class HttpSource(msgspec.Struct, frozen=True, tag="http"):
     """A blob on a server, fetched by the worker itself, with no redirect followed: the caller resolves them.
 
     With a `blob_path` in the job, a broken download leaves `<blob_path>.part`; the next job for the same path reads
@@ -30,7 +27,7 @@ class HttpSource:
     """
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     """Sent as they are; they may carry credentials and are never logged."""
     ca_file: Path | None = None
     """Certificates to trust beside the system's."""
@@ -41,9 +38,16 @@ class HttpSource:
     timeout_s: float = 60.0
     """For connecting and for every read."""
 
+    @property
+    def place(self) -> str:
+        """The URL as it may be shown: a query may be a signature."""
+        return self.url.partition("?")[0]
 
-@dataclass(frozen=True, slots=True)
-class LayerJob:
+    def __repr__(self) -> str:
+        return f"HttpSource({self.place!r}, <headers hidden>)"
+
+
+class LayerJob(msgspec.Struct, frozen=True):
     """One layer to be fetched, verified and unpacked."""
 
     source: FileSource | HttpSource
@@ -101,6 +105,8 @@ class LayerResult(msgspec.Struct, frozen=True):
     """The layer has an entry for its root."""
     opaque: list[bytes] = []
     """Directories that hide what is below; b"" is the root."""
+    fresh: list[bytes] = []
+    """Those of them that a whiteout made opaque: they take no metadata from below either."""
     whiteouts: list[bytes] = []
     implied: list[bytes] = []
     """Directories that no entry made, in the order of their making."""
