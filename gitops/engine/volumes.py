@@ -84,7 +84,7 @@ class VolumeService:
         self.path(volume.name).mkdir(mode=0o755, parents=True, exist_ok=True)
         return volume
 
-    def declare(self, body: VolumeCreate) -> Volume:
+    def declare(self, body: VolumeCreate, *, is_anonymous: bool = False) -> Volume:
         """Like `create`, but only the row: the directory is made when the volume is first used.
 
         It doesn't await, so that it can be a part of the caller's database transaction.
@@ -100,7 +100,7 @@ class VolumeService:
                 )
             return self._shown(existing)
         labels = dict(body.labels or {})
-        if not body.name:
+        if is_anonymous or not body.name:
             labels[ANONYMOUS_LABEL] = ""
         volume = Volume(
             name=name, created_at=base.format_time(time.time_ns()), labels=labels or None, options=options or None
@@ -148,11 +148,11 @@ class VolumeService:
             await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
         self._locks.pop(name, None)
 
-    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[list[str], int]:
+    async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[Sequence[str], int]:
         """Remove unused anonymous volumes (with filter `all=true` named ones too): their names, and bytes set free."""
         wanted = dict(filters or {})
         everything = any(value.lower() in ("1", "true") for value in wanted.pop("all", ()))
-        removed: list[str] = []
+        removed = []
         freed = 0
         for volume in self.list(wanted):
             if self.users(volume.name) or not (everything or ANONYMOUS_LABEL in (volume.labels or {})):

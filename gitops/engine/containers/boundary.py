@@ -12,7 +12,7 @@ from gitops.objects.image import ImageInspect
 
 @dataclass(frozen=True, slots=True)
 class InjectedFile:
-    """A secret or config that appears at `path` in a container. It is kept in memory and on a tmpfs, never on a disk."""
+    """A secret or config that appears at `path` in a container. It is held in memory and on a tmpfs, never on disk."""
 
     path: str
     data: bytes = field(repr=False)
@@ -23,7 +23,7 @@ class InjectedFile:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """A piece of output: `stream` is stdout or stderr, `time_ns` since the epoch, `data` with its line end, if it has one.
+    """A piece of output: `stream` is stdout or stderr, `time_ns` since the epoch, `data` with its line end, if any.
 
     A line that the container wrote in several goes comes as several records; only the last of them ends in a newline.
     """

@@ -59,7 +59,7 @@ def unescape(text: str) -> str:
 
 
 def prepare_host() -> HostReport:
-    """Bring the host's cgroups into a state that the runtime accepts, and say what was done. Doing it twice does no harm.
+    """Bring the host's cgroups into a state that the runtime accepts, and say what was done; idempotent.
 
     crun refuses a mixture of versions where a controller is left to version 2 ("hybrid mode"): such a controller is
     given a version 1 hierarchy, as the others have. `favordynmods` saves a grace period of the kernel at each start.

@@ -26,24 +26,14 @@ SHM_SIZE = 64 * 1024 * 1024
 RESTART_POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _SYSCTL = re.compile(r"(kernel\.(msg\w+|sem|shm\w+|domainname)|fs\.mqueue\.\w+|net\.[\w.\-/]+)")
 _PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp|sctp))?")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 _LIMITS = frozenset(
-    [
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ]
+    _words("core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack")
 )
 
 
@@ -303,7 +293,7 @@ _SIZE = re.compile(r"(\d+)([kKmMgG]?)[bB]?")
 
 
 def log_limits(log: LogConfig) -> tuple[int, int]:
-    """Bytes of a log file before it is rotated, and how many are kept. Without options 20 MB and 5, as Docker's `local`.
+    """Bytes of a log file before it is rotated, and how many are kept; by default 20 MB and 5, as Docker's `local`.
 
     Raises:
         errors.Invalid: a driver or an option that isn't there.

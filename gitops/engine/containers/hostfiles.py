@@ -22,7 +22,15 @@ def hosts(hostname: str, domain: str, addresses: Iterable[str], extra: Sequence[
     Raises:
         errors.Invalid: an entry of `extra` that is neither.
     """
-    lines = list(_HEADER)
+    lines = [*_HEADER, *extra_lines(extra, gateway)]
+    full = f"{hostname}.{domain} {hostname}" if domain else hostname
+    lines += [f"{address}\t{full}" for address in addresses if address and hostname]
+    return "\n".join(lines) + "\n"
+
+
+def extra_lines(extra: Sequence[str], gateway: str = "") -> list[str]:
+    """The lines of `extra`; `host-gateway` stands for the address `gateway`."""
+    lines = []
     for entry in extra:
         if " " in entry.strip():
             address, *names = entry.split()
@@ -34,9 +42,7 @@ def hosts(hostname: str, domain: str, addresses: Iterable[str], extra: Sequence[
         if not address or not all(names):
             raise errors.Invalid(f"bad format for add-host: {entry!r}: name:address is wanted")
         lines.append(f"{address}\t{' '.join(names)}")
-    full = f"{hostname}.{domain} {hostname}" if domain else hostname
-    lines += [f"{address}\t{full}" for address in addresses if address and hostname]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def resolv_conf(nameservers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What is mounted into a container: short binds, long mounts, tmpfs and the image's volumes as one checked list. Pure."""
+"""What is mounted into a container: short binds, long mounts, tmpfs and the image's volumes as one list. Pure."""
 
 from __future__ import annotations
 
@@ -122,18 +122,14 @@ def _volume(mount: Mount, anonymous: Callable[[], str]) -> MountRecord:
     if mount.source:
         _check_volume(mount.source, mount.source)
     driver = options.driver_config if options else None
-    subpath = options.subpath if options else ""
-    if subpath and (subpath.startswith("/") or ".." in subpath.split("/")):
-        raise errors.Invalid(
-            'invalid mount config for type "volume": subpath must be a relative path within the volume'
-        )
+    if options and options.subpath:
+        raise errors.Unsupported("a volume's subpath is not supported: mount the whole volume")
     return MountRecord(
         type="volume",
         source=mount.source or anonymous(),
         target=_target(mount.target),
         read_only=mount.read_only,
         copies=not (options and options.no_copy),
-        subpath=subpath,
         is_anonymous=not mount.source,
         volume_driver=driver.name if driver else "",
         volume_options=driver.options if driver else {},

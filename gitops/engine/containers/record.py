@@ -1,4 +1,4 @@
-"""A container as it is stored: what was asked for, and where its life stands. One row of the table `containers` each."""
+"""A container as it is stored: what was asked for, and where its life stands. One row of `containers` each."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class MountRecord(Wire, frozen=True):
     is_recursive: bool = True
     makes_source: bool = False
     copies: bool = True
-    subpath: str = ""
     options: str = ""
     mode: str = ""
     is_anonymous: bool = False
@@ -51,7 +50,7 @@ class FileRecord(Wire, frozen=True):
 
 
 class Run(Wire, frozen=True):
-    """One run of a container: enough to recognise its first process for certain. Start in clock ticks since the boot."""
+    """One run of a container: what recognises its first process for certain; start in clock ticks since the boot."""
 
     pid: int
     start_ticks: int
@@ -70,7 +69,7 @@ class ContainerRecord(Wire, frozen=True):
     path: str = ""
     args: list[str] = []
     endpoints: dict[str, EndpointSettings] = {}
-    """What was asked for, by network; filled in while it runs."""
+    """What was asked for, by network, the first one first."""
     gateway_leg: bool = False
     mounts: list[MountRecord] = []
     files: list[FileRecord] = []
@@ -90,6 +89,10 @@ class ContainerRecord(Wire, frozen=True):
     """Its new volumes were filled from the image."""
     health: str = ""
     """none, starting, healthy or unhealthy, while there is a health check."""
+    attached: dict[str, EndpointSettings] = {}
+    """Its places on networks by name, while it runs."""
+    gateway_address: str = ""
+    """Its address on the bridge of swarm tasks, while it runs."""
     ports: dict[str, list[PortBinding]] = {}
     """Published ports with the real host ports, while it runs."""
 

@@ -57,7 +57,7 @@ def _memory(host: HostConfig, limits: HostLimits) -> dict[str, int]:
 
 
 def rlimits(ulimits: Sequence[Ulimit], limits: HostLimits) -> list[dict[str, Any]]:
-    """`process.rlimits`, cut to the daemon's hard limits where it may not raise them: the kernel would refuse the start."""
+    """`process.rlimits`, cut to the daemon's hard limits where it may not raise them, or the start would fail."""
     result: list[dict[str, Any]] = []
     for ulimit in ulimits:
         hard, soft = ulimit.hard, ulimit.soft

@@ -1,30 +1,67 @@
-"""Containers of one engine: the calls that the API and the executor make."""
+"""Containers of one engine: the calls that the API and the executor make.
+
+Owns the table `containers`, `<data root>/containers` and what the runtime keeps below the run root. Promises: what was
+acknowledged is stored; containers outlive this process, and `start` takes them up again. The order at the engine's
+start: images, volumes, `networks.start(containers.running_ids())`, then `start`.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import random
+import re
+import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from gitops import errors
 from gitops.config import EngineConfig
+from gitops.engine.containers import (
+    adoption,
+    cgroups,
+    creation,
+    injected,
+    inspection,
+    logs,
+    mounts,
+    names,
+    record,
+    restarts,
+    signals,
+)
 from gitops.engine.containers.boundary import Images, ImageUser, InjectedFile, LogRecord
+from gitops.engine.containers.container import Container
+from gitops.engine.containers.injected import InjectedFiles
+from gitops.engine.containers.launcher import INIT_PROGRAM, Launcher
+from gitops.engine.containers.record import ContainerRecord
+from gitops.engine.containers.runtime import Runtime
+from gitops.engine.containers.supervisor import Supervisor
+from gitops.engine.containers.sweep import sweep
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
-from gitops.engine.volumes import VolumeService
-from gitops.objects.container import ContainerCreate, ContainerInspect, ContainerState, ContainerSummary
+from gitops.engine.networks import NetworkService
+from gitops.engine.volumes import VolumeService, anonymous_name
+from gitops.objects.container import (
+    ContainerConfig,
+    ContainerCreate,
+    ContainerInspect,
+    ContainerState,
+    ContainerSummary,
+    VolumeCreate,
+)
 
-if TYPE_CHECKING:
-    from gitops.engine.networks import NetworkService
+logger = logging.getLogger(__name__)
+
+_HEX = re.compile(r"[0-9a-f]{1,64}")
+_CONDITIONS = ("", "not-running", "next-exit", "removed")
 
 
 class ContainerService:
     """Containers are named by full id, name (with or without "/"), or a unique prefix of the id.
 
-    Every method that takes one raises `errors.NotFound` where there is none, `errors.Invalid` where a prefix is ambiguous.
+    Every method that takes one raises `errors.NotFound` where there is none, `errors.Invalid` where a prefix fits two.
     """
-
-    warnings: tuple[str, ...] = ()
-    """What was found wrong with the host at the start, and what was done about it; for `docker info`."""
 
     def __init__(
         self,
@@ -34,68 +71,291 @@ class ContainerService:
         images: Images,
         networks: NetworkService,
         volumes: VolumeService,
-    ) -> None: ...
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._images = images
+        self._networks = networks
+        self._volumes = volumes
+        self._containers: dict[str, Container] = {}
+        self._names: dict[str, str] = {}
+        self._random = random.Random()
+        self._runtime = Runtime(config.run_root)
+        self._files = InjectedFiles(config.run_root / "secrets")
+        self._launcher = Launcher(config, self._runtime, images, networks, volumes, self._files)
+        self._supervisor = Supervisor(
+            database, events, self._runtime, self._launcher, self._files, volumes, self._find, self._forget
+        )
+        self.warnings: tuple[str, ...] = ()
+        """What a person should know about this host; for `docker info`."""
+        self.actions: tuple[str, ...] = ()
+        """What was done to the host at the start."""
+        volumes.users = self._volume_users
+
+    # Beginning and end
+
+    def running_ids(self) -> set[str]:
+        """The containers that run at this moment, also before `start`."""
+        parent = self._config.cgroup_parent.strip("/")
+        found = set()
+        for row in self._database.all(record.TABLE, ContainerRecord).values():
+            survey = adoption.survey(row, self._runtime, f"/{parent}/{row.id}")
+            if survey.finding is adoption.Finding.RUNNING:
+                found.add(row.id)
+        return found
 
     async def start(self) -> None:
-        """Prepare the host, adopt what runs, finish what was begun, sweep what is left over of this instance."""
-        raise errors.Unsupported("containers")
+        """Prepare the host, adopt what runs, finish what was begun, sweep what this instance left over.
+
+        Raises:
+            errors.RuntimeFailure: a program is missing, or the seccomp profile.
+        """
+        report = cgroups.prepare_host()
+        for action in report.actions:
+            logger.warning("%s", action)
+        report.warnings += await self._runtime.prepare()
+        self._launcher.prepare(cgroups.Groups(self._config.cgroup_parent))
+        self.actions, self.warnings = tuple(report.actions), tuple(report.warnings)
+        for row in self._database.all(record.TABLE, ContainerRecord).values():
+            self._containers[row.id] = Container(row)
+            self._names[row.name] = row.id
+        self._supervisor.start_watching(self._containers)
+        await sweep(self._containers, self._runtime, self._launcher, self._files, self._supervisor)
+        for container in list(self._containers.values()):
+            self._start_at_boot(container)
+
+    def _start_at_boot(self, container: Container) -> None:
+        if container.record.status == record.RESTARTING:
+            self._supervisor.restart_later(container)
+        elif container.record.status == record.EXITED and restarts.at_boot(container.record):
+            self._supervisor.save(container, status=record.RESTARTING)
+            self._supervisor.restart_later(container)
 
     async def close(self) -> None:
-        """Stop watching; the containers live on."""
+        """Finish what was begun, stop watching; the containers live on."""
+        await self._supervisor.close()
+        for container in self._containers.values():
+            container.close_process()
+        self._launcher.close()
+
+    # Creation and removal
 
     async def create(
-        self, body: ContainerCreate, name: str | None = None, *, files: Sequence[InjectedFile] = ()
+        self,
+        body: ContainerCreate,
+        name: str | None = None,
+        *,
+        files: Sequence[InjectedFile] = (),
+        gateway_leg: bool = False,
     ) -> ContainerInspect:
-        """Make a container; durable when it returns."""
-        raise errors.Unsupported("containers")
+        """Make a container; durable when it returns. `gateway_leg` gives it one on docker_gwbridge, for swarm tasks.
+
+        Raises:
+            errors.NotFound: no such image. errors.Conflict: the name is taken. errors.Invalid, errors.Unsupported.
+        """
+        self._check_init(body)
+        image = self._images.inspect(self._images.resolve(body.image))
+        container = secrets.token_hex(32)
+        full_name = self._free_name(name)
+        made = creation.make_record(
+            container,
+            full_name,
+            body,
+            image.config or ContainerConfig(),
+            image.id,
+            time.time_ns(),
+            cpus=os.cpu_count() or 1,
+            anonymous=anonymous_name,
+            files=injected.records(files),
+            gateway_leg=gateway_leg,
+        )
+        self._check_binds(made)
+        # Taken before the first await, so that two calls can't have one name.
+        self._names[full_name] = container
+        try:
+            if files:
+                await self._launcher.in_thread(self._files.store, container, files)
+            await self._launcher.in_thread(self._make_folder, container)
+            handle = self._store(made)
+        except BaseException:
+            del self._names[full_name]
+            self._files.remove(container)
+            raise
+        self._supervisor.tell(handle, "create")
+        return self._shown(handle)
+
+    def _check_init(self, body: ContainerCreate) -> None:
+        if body.host_config and body.host_config.init and not INIT_PROGRAM.exists():
+            raise errors.Unsupported(
+                f"an init process needs {INIT_PROGRAM}, which isn't there: install the package tini, or leave init out"
+            )
+
+    def _check_binds(self, made: ContainerRecord) -> None:
+        for mount in made.mounts:
+            if mount.type == "bind" and not mount.makes_source and not os.path.exists(mount.source):
+                raise errors.Invalid(
+                    f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+                )
+
+    def _make_folder(self, container: str) -> None:
+        folder = self._launcher.folder(container)
+        folder.mkdir(mode=0o710, parents=True)
+        self._launcher.log_folder(container).mkdir(mode=0o700)
+
+    def _store(self, made: ContainerRecord) -> Container:
+        # Together, so that a crash leaves no volume that nobody knows of.
+        with self._database.transaction():
+            for mount in mounts.volumes(made.mounts):
+                self._volumes.declare(
+                    VolumeCreate(
+                        name=mount.source,
+                        driver=mount.volume_driver or "local",
+                        driver_opts=mount.volume_options or None,
+                        labels=mount.volume_labels or None,
+                    ),
+                    is_anonymous=mount.is_anonymous,
+                )
+            self._database.put(record.TABLE, made.id, made)
+        handle = Container(made)
+        self._containers[made.id] = handle
+        return handle
+
+    def _free_name(self, name: str | None) -> str:
+        if not name:
+            return names.generate(self._names, self._random)
+        full = names.check(name)
+        if full in self._names:
+            raise errors.Conflict(
+                f'Conflict. The container name "{full}" is already in use by container "{self._names[full]}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        return full
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give it another name.
+
+        Raises:
+            errors.Conflict: the name is taken. errors.Invalid: it is no name.
+        """
+        found = self._find(container)
+        if not name:
+            raise errors.Invalid("New name cannot be empty")
+        full = names.check(name)
+        if full == found.record.name:
+            raise errors.Invalid("Renaming a container with the same name as its current name")
+        self._free_name(name)
+        old = found.record.name
+        self._names[full] = found.id
+        try:
+            self._supervisor.save(found, name=full)
+        except BaseException:
+            del self._names[full]
+            raise
+        del self._names[old]
+        if found.record.attached:
+            await self._networks.rename(found.id, found.record.short_name)
+        self._supervisor.tell(found, "rename", oldName=old)
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Take it away; `force` kills it first, `volumes` takes its anonymous volumes too.
+
+        Raises:
+            errors.Conflict: it runs, or is being removed already.
+        """
+        found = self._find(container)
+        await self._supervisor.operate(found, self._supervisor.remove(found, force=force, volumes=volumes), "remove")
+
+    # Running
 
     async def start_container(self, container: str) -> bool:
-        """Start it; False when it runs already."""
-        raise errors.Unsupported("containers")
+        """Start it; False when it runs already.
+
+        Raises:
+            errors.Conflict: paused, being removed, or a port is taken.
+            errors.Invalid: its command or user can't be (`exit_status` 126 or 127). errors.RuntimeFailure: all else.
+        """
+        found = self._find(container)
+        return await self._supervisor.operate(found, self._supervisor.start(found), "start")
 
     async def stop(self, container: str, timeout_s: float | None = None, signal: str | None = None) -> bool:
         """Stop signal, grace period, SIGKILL; False when it doesn't run. A negative timeout waits for ever."""
-        raise errors.Unsupported("containers")
-
-    async def kill(self, container: str, signal: str = "KILL") -> None:
-        """Send a signal to its first process."""
-        raise errors.Unsupported("containers")
+        if signal:
+            signals.parse(signal)
+        return await self._supervisor.stop(self._find(container), timeout_s, signal)
 
     async def restart(self, container: str, timeout_s: float | None = None, signal: str | None = None) -> None:
         """Stop and start."""
-        raise errors.Unsupported("containers")
+        found = self._find(container)
+        await self.stop(found.id, timeout_s, signal)
+        await self.start_container(found.id)
+        self._supervisor.tell(found, "restart")
+
+    async def kill(self, container: str, signal: str = "KILL") -> None:
+        """Send a signal to its first process.
+
+        Raises:
+            errors.Conflict: it doesn't run. errors.Invalid: no such signal.
+        """
+        await self._supervisor.kill(self._find(container), signal)
 
     async def pause(self, container: str) -> None:
-        """Freeze all its processes."""
-        raise errors.Unsupported("containers")
+        """Freeze all its processes; raises `errors.Conflict` where it doesn't run or is paused."""
+        await self._supervisor.pause(self._find(container))
 
     async def unpause(self, container: str) -> None:
-        """Let them run again."""
-        raise errors.Unsupported("containers")
+        """Let them run again; raises `errors.RuntimeFailure` where it isn't paused."""
+        await self._supervisor.unpause(self._find(container))
 
     async def wait(self, container: str, condition: str = "not-running") -> int:
-        """Its exit code, when `condition` (not-running, next-exit, removed) holds."""
-        raise errors.Unsupported("containers")
+        """Its exit code, when `condition` (not-running, next-exit, removed) holds.
 
-    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
-        """Take it away; `force` kills it first, `volumes` takes its anonymous volumes too."""
-        raise errors.Unsupported("containers")
+        Raises:
+            errors.Invalid: another condition.
+        """
+        if condition not in _CONDITIONS:
+            raise errors.Invalid(f'invalid condition: "{condition}"')
+        found = self._find(container)
+        exits = found.exits
+        event = found.listen()
+        try:
+            while not self._holds(found, condition, exits):
+                event.clear()
+                await event.wait()
+        finally:
+            found.unlisten(event)
+        return found.record.exit_code
 
-    async def rename(self, container: str, name: str) -> None:
-        """Give it another name."""
-        raise errors.Unsupported("containers")
+    def _holds(self, container: Container, condition: str, exits: int) -> bool:
+        if container.is_gone or condition == "removed":
+            return container.is_gone
+        if condition == "next-exit":
+            return container.exits > exits
+        return not container.record.is_alive and container.record.status != record.RESTARTING
+
+    # Looking
 
     def get(self, container: str) -> ContainerInspect:
         """What the API shows of it."""
-        raise errors.Unsupported("containers")
+        return self._shown(self._find(container))
+
+    def gateway_address(self, container: str) -> str:
+        """Its address on the bridge of swarm tasks, while it runs; else ""."""
+        return self._find(container).record.gateway_address
 
     def list(
         self, *, all: bool = False, limit: int | None = None, filters: Mapping[str, Sequence[str]] | None = None
-    ) -> list[ContainerSummary]:
-        """Running containers, or all, newest first."""
-        raise errors.Unsupported("containers")
+    ) -> Sequence[ContainerSummary]:
+        """Running containers, or all (also where `limit`, or a filter on the state, is given), newest first."""
+        wanted = dict(filters or {})
+        newest = sorted(self._containers.values(), key=lambda one: one.record.created_ns, reverse=True)
+        found = inspection.selected(newest, wanted, self._find, self._image_id)
+        if not (all or limit or wanted.keys() & {"status", "exited"}):
+            found = [one for one in found if inspection.state(one).running]
+        now = time.time_ns()
+        folder = self._config.data_root / "volumes"
+        return [inspection.summary(one, folder, now) for one in (found[:limit] if limit else found)]
 
-    def logs(
+    async def logs(
         self,
         container: str,
         *,
@@ -107,13 +367,92 @@ class ContainerService:
         tail: int | None = None,
         follow: bool = False,
     ) -> AsyncIterator[LogRecord]:
-        """Its output, oldest first; `follow` goes on until it ends."""
-        raise errors.Unsupported("containers")
+        """Its output, oldest first; `follow` goes on until it ends. With `timestamps` each line begins with its time.
 
-    def changes(self, container: str) -> AsyncIterator[ContainerState]:
-        """Its state now and after each change (health included); states in between may be skipped. Ends with its removal."""
-        raise errors.Unsupported("containers")
+        Raises:
+            errors.Unsupported: it keeps no log.
+        """
+        found = self._find(container)
+        log = found.record.host_config.log_config
+        if log is not None and log.type == "none":
+            raise errors.Unsupported("configured logging driver does not support reading")
+        query = logs.Query(stdout, stderr, since_ns, until_ns, tail, follow)
+        begun: dict[str, bool] = {}
+        wake = found.listen()
+        try:
+            folder = self._launcher.log_folder(found.id)
+            async for entry in logs.read(folder, query, lambda: self._is_silent(found), wake):
+                for shown in logs.stamp([entry], begun) if timestamps else [entry]:
+                    yield shown
+        finally:
+            found.unlisten(wake)
+
+    def _is_silent(self, container: Container) -> bool:
+        return container.is_gone or not (
+            container.record.is_alive or container.record.status == record.RESTARTING or container.lock.locked()
+        )
+
+    async def changes(self, container: str) -> AsyncIterator[ContainerState]:
+        """Its state now and after each change, health included; some in between may be skipped. Ends at its removal."""
+        found = self._find(container)
+        event = found.listen()
+        last = None
+        try:
+            while not found.is_gone:
+                event.clear()
+                state = inspection.state(found)
+                if state != last:
+                    last = state
+                    yield state
+                    continue
+                await event.wait()
+        finally:
+            found.unlisten(event)
 
     def image_users(self, image_id: str) -> Sequence[ImageUser]:
         """The containers that were made from an image."""
-        raise errors.Unsupported("containers")
+        return [
+            ImageUser(one.id, one.record.short_name, one.record.is_alive)
+            for one in self._containers.values()
+            if one.record.image_id == image_id
+        ]
+
+    # Inside
+
+    def _shown(self, container: Container) -> ContainerInspect:
+        return inspection.inspect(
+            container,
+            self._launcher.folder(container.id),
+            self._runtime.bundle(container.id),
+            self._config.data_root / "volumes",
+        )
+
+    def _find(self, name: str) -> Container:
+        found = self._containers.get(name)
+        if found is None:
+            found = self._containers.get(self._names.get(name if name.startswith("/") else f"/{name}", ""))
+        if found is not None:
+            return found
+        matches = [one for one in self._containers if one.startswith(name)] if _HEX.fullmatch(name) else []
+        if len(matches) > 1:
+            raise errors.Invalid(f"multiple IDs found with provided prefix: {name}")
+        if not matches:
+            raise errors.NotFound(f"No such container: {name}")
+        return self._containers[matches[0]]
+
+    def _forget(self, container: Container) -> None:
+        self._containers.pop(container.id, None)
+        self._names.pop(container.record.name, None)
+
+    def _image_id(self, name: str) -> str:
+        try:
+            return self._images.resolve(name)
+        except errors.NotFound:
+            return ""
+
+    def _volume_users(self, volume: str) -> Sequence[str]:
+        return [
+            one.id
+            for one in self._containers.values()
+            if any(mount.type == "volume" and mount.source == volume for mount in one.record.mounts)
+        ]

@@ -1,0 +1,378 @@
+"""Bringing a container up, and taking down what a run of it left: file system, network, volumes, bundle, process.
+
+Promises: `launch` either returns with a process that runs, or raises and leaves nothing behind. `take_down` is
+idempotent and goes on after a step that fails, so that a later sweep has less to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from gitops import errors
+from gitops.config import EngineConfig
+from gitops.engine import networks as net
+from gitops.engine.containers import (
+    capabilities,
+    copyup,
+    creation,
+    host,
+    hostfiles,
+    processes,
+    rootfs,
+    spec,
+    users,
+)
+from gitops.engine.containers.boundary import Images
+from gitops.engine.containers.cgroups import Groups
+from gitops.engine.containers.injected import InjectedFiles
+from gitops.engine.containers.logs import LOG_NAME
+from gitops.engine.containers.record import ContainerRecord, MountRecord, Run
+from gitops.engine.containers.runtime import Launch, Runtime
+from gitops.engine.containers.seccomp import SeccompCache
+from gitops.engine.volumes import VolumeService
+from gitops.objects.container import EndpointSettings, PortBinding
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+INIT_PROGRAM = Path("/usr/bin/tini-static")
+_ETC_FILES = {"hosts": "/etc/hosts", "hostname": "/etc/hostname", "resolv.conf": "/etc/resolv.conf"}
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """What a start brought."""
+
+    run: Run
+    attached: dict[str, EndpointSettings] = field(default_factory=dict)
+    gateway_address: str = ""
+    ports: dict[str, list[PortBinding]] = field(default_factory=dict)
+
+
+class Launcher:
+    """The steps of a start and of its undoing."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        runtime: Runtime,
+        images: Images,
+        networks: net.NetworkService,
+        volumes: VolumeService,
+        files: InjectedFiles,
+    ) -> None:
+        self._folder = config.data_root / "containers"
+        self._seccomp_folder = config.data_root / "seccomp"
+        self._runtime = runtime
+        self._images = images
+        self._networks = networks
+        self._volumes = volumes
+        self._files = files
+        self._slots = asyncio.Semaphore(max(2, min(4, 2 * (os.cpu_count() or 1))))
+        # Threads of our own: a slow disk here must not hold up what else the process does in threads.
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="containers")
+
+    def prepare(self, groups: Groups) -> None:
+        """Read what the host allows, once it is prepared."""
+        self.groups = groups
+        self._limits = host.limits(groups)
+        self._seccomp = SeccompCache(self._seccomp_folder, self._runtime.version)
+        self._seccomp.load()
+
+    def close(self) -> None:
+        """Give the threads back."""
+        self._threads.shutdown(wait=False)
+
+    def folder(self, container: str) -> Path:
+        """The container's directory on the disk."""
+        return self._folder / container
+
+    def log_folder(self, container: str) -> Path:
+        """Where its log files are."""
+        return self._folder / container / "log"
+
+    async def in_thread(self, function: Callable[..., T], *args: object) -> T:
+        """Run something that blocks."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *args))
+
+    async def launch(self, record: ContainerRecord, peer: Callable[[str], ContainerRecord]) -> Launched:
+        """Start the container; `peer` finds the one whose network it shares.
+
+        Raises:
+            errors.GitopsError: nothing of the attempt is left.
+        """
+        try:
+            return await self._launch(record, peer)
+        except BaseException:
+            await self.take_down(record)
+            raise
+
+    async def _launch(self, record: ContainerRecord, peer: Callable[[str], ContainerRecord]) -> Launched:
+        bundle = self._runtime.bundle(record.id)
+        await self.take_down(record)
+        self._runtime.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The network and the file system know nothing of each other: side by side, and both to their end, so that
+        # nothing is still being made while what is there is taken down.
+        networked, mounted = await asyncio.gather(
+            self._network(record, peer), self._file_system(record), return_exceptions=True
+        )
+        if isinstance(networked, BaseException):
+            raise networked
+        if isinstance(mounted, BaseException):
+            raise mounted
+        path, sandbox = networked
+        identity, binds = mounted
+        binds = self._etc(record, sandbox) + binds
+        around, seccomp_key = self._surroundings(record, identity, binds, path)
+        (bundle / "config.json").write_text(json.dumps(spec.build(record, around)))
+        async with self._slots:
+            pid = await self._runtime.create(self._conmon(record))
+        self._keep_seccomp(record.id, around, seccomp_key)
+        ports = await self._publish(record, sandbox)
+        ticks = processes.start_ticks(pid)
+        await self._runtime.let_go(record.id)
+        return Launched(
+            run=Run(pid=pid, start_ticks=ticks or 0, boot_id=processes.boot_id()),
+            attached=dict(sandbox.endpoints) if sandbox else {},
+            gateway_address=(sandbox.gateway_address or "") if sandbox else "",
+            ports=ports,
+        )
+
+    async def _network(
+        self, record: ContainerRecord, peer: Callable[[str], ContainerRecord]
+    ) -> tuple[str | None, net.Sandbox | None]:
+        mode = record.host_config.network_mode
+        if mode == "host":
+            return None, None
+        if mode == "none":
+            return "", None
+        if mode.startswith("container:"):
+            other = peer(mode.partition(":")[2])
+            if not other.is_alive or other.run is None:
+                raise errors.Conflict(f"cannot join network of a non running container: {other.id}")
+            return f"/proc/{other.run.pid}/ns/net", None
+        sandbox = await self._networks.create_sandbox(
+            record.id,
+            [_attachment(name, settings) for name, settings in record.endpoints.items()],
+            gateway_leg=record.gateway_leg,
+            name=record.short_name,
+            hostname=record.config.hostname,
+            dns=net.DNSOptions(
+                nameservers=tuple(record.host_config.dns or ()),
+                search=tuple(record.host_config.dns_search or ()),
+                options=tuple(record.host_config.dns_options or ()),
+            ),
+        )
+        return str(sandbox.path), sandbox
+
+    async def _file_system(self, record: ContainerRecord) -> tuple[users.Identity, list[spec.Bind]]:
+        sources = {
+            mount.source: await self._volumes.acquire(mount.source, record.id)
+            for mount in record.mounts
+            if mount.type == "volume"
+        }
+        layers = self._images.layers(record.image_id)
+        return await self.in_thread(self._mount_now, record, layers, sources)
+
+    def _mount_now(
+        self, record: ContainerRecord, layers: Sequence[Path], sources: dict[str, Path]
+    ) -> tuple[users.Identity, list[spec.Bind]]:
+        bundle, folder = self._runtime.bundle(record.id), self.folder(record.id)
+        bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.log_folder(record.id).mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = bundle / "rootfs"
+        rootfs.mount_overlay(layers, folder / "diff", folder / "work", root)
+        identity = users.resolve(root, record.config.user, record.host_config.group_add or ())
+        binds = [self._file_bind(record, number) for number in range(len(record.files))]
+        for mount in record.mounts:
+            if mount.type == "volume":
+                source = sources[mount.source]
+                if mount.copies and not record.is_filled:
+                    copyup.fill_volume(root, mount.target, source)
+                binds.append(spec.Bind(str(source), mount.target, mount.read_only))
+            elif mount.type == "bind":
+                binds.append(_bind(mount))
+        return identity, binds
+
+    def _file_bind(self, record: ContainerRecord, number: int) -> spec.Bind:
+        file = record.files[number]
+        return spec.Bind(str(self._files.path(record.id, file)), file.path, read_only=True)
+
+    def _etc(self, record: ContainerRecord, sandbox: net.Sandbox | None) -> list[spec.Bind]:
+        folder, wanted, config = self.folder(record.id), record.host_config, record.config
+        endpoints = list(sandbox.endpoints.values()) if sandbox else []
+        servers = [net.RESOLVER] if sandbox else list(wanted.dns or ())
+        own = _read("/etc/resolv.conf")
+        texts = {
+            "hosts": hostfiles.hosts(
+                config.hostname,
+                config.domainname,
+                [endpoint.ip_address for endpoint in endpoints],
+                wanted.extra_hosts or (),
+                next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), ""),
+            ),
+            "hostname": f"{config.hostname}\n",
+            "resolv.conf": hostfiles.from_host(own, servers, wanted.dns_search or (), wanted.dns_options or ()),
+        }
+        if wanted.network_mode == "host":
+            texts["hosts"] = "\n".join([_read("/etc/hosts"), *hostfiles.extra_lines(wanted.extra_hosts or ()), ""])
+        binds = []
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o644)
+            target = _ETC_FILES[name]
+            if not any(mount.target == target for mount in record.mounts):
+                binds.append(spec.Bind(str(folder / name), target, is_recursive=False))
+        return binds
+
+    def _surroundings(
+        self, record: ContainerRecord, identity: users.Identity, binds: Sequence[spec.Bind], network: str | None
+    ) -> tuple[spec.Surroundings, str]:
+        wanted = record.host_config
+        caps = capabilities.effective(
+            wanted.cap_add or (), wanted.cap_drop or (), privileged=wanted.privileged, held=capabilities.held()
+        )
+        security = creation.security(wanted)
+        key, rules, program = "", None, None
+        if not wanted.privileged and security.seccomp != "unconfined":
+            key, rules = self._seccomp.filter(caps, security.seccomp or None)
+            program = self._seccomp.program(key) if self._runtime.is_crun else None
+        around = spec.Surroundings(
+            rootfs=str(self._runtime.bundle(record.id) / "rootfs"),
+            cgroups_path=self.groups.path(record.id),
+            identity=identity,
+            capabilities=caps,
+            seccomp_filter=rules,
+            seccomp_program=program,
+            no_new_privileges=security.no_new_privileges,
+            network=network,
+            binds=binds,
+            limits=self._limits,
+            init=str(INIT_PROGRAM) if wanted.init else "",
+            devices=host.devices() if wanted.privileged else (),
+        )
+        return around, key
+
+    def _keep_seccomp(self, container: str, around: spec.Surroundings, key: str) -> None:
+        if around.seccomp_filter is not None and around.seccomp_program is None and self._runtime.is_crun:
+            program = self._runtime.compiled_seccomp(container)
+            if program:
+                self._seccomp.keep(key, program)
+
+    def _conmon(self, record: ContainerRecord) -> Launch:
+        log = record.host_config.log_config
+        return Launch(
+            container=record.id,
+            name=record.short_name,
+            bundle=self._runtime.bundle(record.id),
+            log=None if log and log.type == "none" else self.log_folder(record.id) / LOG_NAME,
+            has_tty=record.config.tty,
+            has_stdin=record.config.open_stdin,
+            stdin_once=record.config.stdin_once,
+        )
+
+    async def _publish(self, record: ContainerRecord, sandbox: net.Sandbox | None) -> dict[str, list[PortBinding]]:
+        wanted = published_ports(record)
+        if not wanted or sandbox is None:
+            return {}
+        shown: dict[str, list[PortBinding]] = {}
+        for port in await self._networks.publish(record.id, wanted):
+            binding = PortBinding(host_ip=port.host_ip or "0.0.0.0", host_port=str(port.host_port))
+            shown.setdefault(f"{port.container_port}/{port.protocol}", []).append(binding)
+        return shown
+
+    async def process(self, record: ContainerRecord) -> dict[str, object]:
+        """The `process` object of a running container, for one more process in it."""
+        text = await self.in_thread((self._runtime.bundle(record.id) / "config.json").read_bytes)
+        found: dict[str, object] = json.loads(text)["process"]
+        return found
+
+    async def take_down(self, record: ContainerRecord) -> None:
+        """Remove everything that a run made, killing what still runs."""
+        await self.take_down_id(record.id, [mount.source for mount in record.mounts if mount.type == "volume"])
+
+    def adopt_volumes(self, record: ContainerRecord) -> None:
+        """Note what a container holds that has run since before this start."""
+        for mount in record.mounts:
+            if mount.type == "volume":
+                self._volumes.adopt(mount.source, record.id)
+
+    async def take_down_id(self, container: str, volumes: Sequence[str] = ()) -> None:
+        """`take_down` for a container of which only the id is known."""
+        await self._try(container, self._stop_all(container))
+        await self._try(container, self.in_thread(self._unmount, container))
+        await self._try(container, self._networks.remove_sandbox(container))
+        for volume in volumes:
+            await self._try(container, self._volumes.release(volume, container))
+
+    async def _stop_all(self, container: str) -> None:
+        has_state = (self._runtime.state / container).exists()
+        has_groups = any(self.groups.folders(container))
+        if has_state and self.groups.processes(container):
+            await self._runtime.delete(container)
+            has_groups = any(self.groups.folders(container))
+        if has_groups and not await self.in_thread(self.groups.remove, container):
+            raise errors.RuntimeFailure(f"cgroups of {container[:12]} are still in use")
+        self._runtime.forget(container)
+
+    def _unmount(self, container: str) -> None:
+        bundle = self._runtime.bundle(container)
+        if bundle.exists():
+            rootfs.unmount_all(bundle)
+            shutil.rmtree(bundle, ignore_errors=True)
+
+    async def _try(self, container: str, step: Awaitable[object]) -> None:
+        try:
+            await step
+        except (errors.GitopsError, OSError) as error:
+            logger.warning("container %s: cleaning up: %s", container[:12], error)
+
+
+def published_ports(record: ContainerRecord) -> list[net.PublishedPort]:
+    """The ports of the host that a container asks for."""
+    wanted: list[net.PublishedPort] = []
+    bindings = dict(record.host_config.port_bindings or {})
+    if record.host_config.publish_all_ports:
+        for port in record.config.exposed_ports or ():
+            bindings.setdefault(port, None)
+    for port, places in bindings.items():
+        number, protocol = creation.parse_port(port)
+        for place in places or [PortBinding()]:
+            if place.host_port and not (place.host_port.isdigit() and int(place.host_port) <= 65535):
+                raise errors.Invalid(f"invalid port specification: {place.host_port!r}")
+            wanted.append(net.PublishedPort(number, protocol, int(place.host_port or 0), place.host_ip))
+    return wanted
+
+
+def _attachment(name: str, settings: EndpointSettings) -> net.Attachment:
+    address = settings.ipam_config.ipv4_address if settings.ipam_config else ""
+    return net.Attachment(network=name, address=address or None, aliases=tuple(settings.aliases or ()))
+
+
+def _bind(mount: MountRecord) -> spec.Bind:
+    source = Path(mount.source)
+    if not source.exists():
+        if not mount.makes_source:
+            raise errors.Invalid(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+            )
+        source.mkdir(parents=True, exist_ok=True)
+    return spec.Bind(mount.source, mount.target, mount.read_only, mount.is_recursive, mount.propagation or "rprivate")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

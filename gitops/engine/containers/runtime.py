@@ -1,0 +1,271 @@
+"""The OCI runtime and conmon: how a bundle becomes a process, and what their errors mean.
+
+Each container has one conmon, which is no child of ours after it has started: it keeps the log and the exit code while
+this daemon is away. crun is started from a read-only bind mount of itself (else it copies itself into memory each
+time), and a container is let go by writing to its fifo instead of running `crun start`. Both have a fall-back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gitops import errors
+from gitops.engine.containers import processes, syscalls
+
+_CREATE_TIMEOUT_S = 120.0
+_CALL_TIMEOUT_S = 30.0
+_SYNC_LIMIT = 16384
+
+
+class StartFailed(errors.RuntimeFailure):
+    """The runtime couldn't start it; `exit_status` is what Docker's clients expect: 126, 127 or 128."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+class BadCommand(errors.Invalid):
+    """The container's command can't be run; `exit_status` is 126 or 127."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def explain(text: str) -> StartFailed | BadCommand:
+    """An error of crun or runc in the words that Docker's clients look for."""
+    message = _plain(text)
+    prefix = "failed to create task for container: OCI runtime create failed: "
+    missing = re.search(r"executable file [`\"']?(.*?)[`\"']? not found in \$PATH", message)
+    if missing or "executable file not found" in message:
+        name = missing[1] if missing else (re.search(r'exec: "(.*?)"', message) or ["", ""])[1]
+        return BadCommand(f'{prefix}exec: "{name}": executable file not found in $PATH', 127)
+    if re.search(r"open executable: (Permission denied|Operation not permitted)|exec.*permission denied", message):
+        return BadCommand(f"{prefix}open executable: permission denied", 126)
+    if "exec" in message and re.search(r"stat .*: no such file", message):
+        return BadCommand(f"{prefix}{message}", 127)
+    if "OOM: the memory limit could be too low" in message:
+        return StartFailed(f"{prefix}{message}; raise the memory limit", 128)
+    return StartFailed(f"{prefix}{message or 'the OCI runtime ended without a word'}", 128)
+
+
+def _plain(text: str) -> str:
+    # runc: time="…" level=error msg="…"; crun: the bare text, in newer versions after a time stamp.
+    logged = re.findall(r'msg="((?:[^"\\]|\\.)*)"', text)
+    message = logged[-1].replace('\\"', '"') if logged else text
+    return re.sub(r"^(runc create failed: |\d{4}-\d\d-\d\dT[\d:.]+Z: )", "", message.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How conmon is to be run for one container."""
+
+    container: str
+    name: str
+    bundle: Path
+    log: Path | None
+    """None keeps no log."""
+    has_tty: bool = False
+    has_stdin: bool = False
+    stdin_once: bool = False
+
+
+class Runtime:
+    """crun, or runc where crun isn't there, under conmon; everything it needs lies below the run root."""
+
+    def __init__(self, run_root: Path) -> None:
+        self.run_root = run_root
+        self.state = run_root / "state"
+        self.exits = run_root / "exits"
+        self.bundles = run_root / "bundles"
+        self._sockets = run_root / "socks"
+        self._conmon = Path()
+        self.path = Path()
+        self.is_crun = True
+        self.version = ""
+
+    async def prepare(self) -> list[str]:
+        """Find the programs, make the directories; what a person should know, as sentences.
+
+        Raises:
+            errors.RuntimeFailure: a program is missing.
+        """
+        for folder in (self.state, self.exits, self.bundles, self._sockets):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._conmon = _find("conmon", "conmon")
+        crun = shutil.which("crun")
+        self.is_crun = crun is not None
+        self.path = Path(crun) if crun else _find("runc", "crun")
+        version = await processes.run([self.path, "--version"], timeout_s=_CALL_TIMEOUT_S)
+        self.version = version.output.splitlines()[0] if version.output else self.path.name
+        if not self.is_crun:
+            return ["crun isn't installed: containers are started with runc, which takes longer"]
+        self.path = await asyncio.to_thread(self._bind_read_only, self.path)
+        return []
+
+    def _bind_read_only(self, crun: Path) -> Path:
+        target = self.run_root / "crun"
+        try:
+            if os.path.ismount(target):
+                if os.path.samefile(target, crun):
+                    return target
+                syscalls.unmount(target)  # the package was upgraded meanwhile
+            target.touch(mode=0o700)
+            syscalls.mount(str(crun), target, "", syscalls.MS_BIND)
+            syscalls.mount("", target, "", syscalls.MS_REMOUNT | syscalls.MS_BIND | syscalls.MS_RDONLY)
+        except OSError:
+            return crun  # 2 ms more for each call
+        return target
+
+    def bundle(self, container: str) -> Path:
+        """Where the container's configuration, pid files and mounts are, while it runs."""
+        return self.bundles / container
+
+    async def create(self, launch: Launch) -> int:
+        """Set the container up, ready to be let go; the pid of its first process.
+
+        Raises:
+            StartFailed, BadCommand: nothing runs; directories of cgroups may be left.
+        """
+        reader, writer = os.pipe()
+        try:
+            env = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC", "_OCI_SYNCPIPE": str(writer)}
+            call = asyncio.ensure_future(
+                processes.run(
+                    self._conmon_command(launch),
+                    timeout_s=_CREATE_TIMEOUT_S,
+                    env=env,
+                    cwd=launch.bundle,
+                    pass_fds=[writer],
+                )
+            )
+            # The program is spawned at the task's first step; from then on the write end is only the child's.
+            await asyncio.sleep(0)
+            os.close(writer)
+            writer = -1
+            try:
+                answer = await _read_line(reader)
+                done = await call
+            finally:
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+        finally:
+            os.close(reader)
+            if writer >= 0:
+                os.close(writer)
+        return _pid_of(answer, done)
+
+    def _conmon_command(self, launch: Launch) -> list[str | Path]:
+        container, bundle = launch.container, launch.bundle
+        command: list[str | Path] = [self._conmon, "--api-version", "1", "-c", container, "-u", container]
+        command += ["-n", launch.name, "-r", self.path, "-b", bundle, "-p", bundle / "pidfile"]
+        command += ["-P", bundle / "conmon.pid", "--exit-dir", self.exits, "--persist-dir", bundle]
+        command += ["--socket-dir-path", self._sockets, "--log-level", "error", "--no-sync-log"]
+        command += ["-l", f"k8s-file:{launch.log}" if launch.log else "none"]
+        if launch.has_tty:
+            command.append("-t")
+        if launch.has_stdin:
+            command.append("-i")
+            if launch.has_tty or not launch.stdin_once:
+                command.append("--leave-stdin-open")
+        return [*command, "--runtime-arg", f"--root={self.state}"]
+
+    async def let_go(self, container: str) -> None:
+        """Start the process of a container that was created.
+
+        Raises:
+            StartFailed: it died before.
+        """
+        fifo = self.state / container / "exec.fifo"
+        if self.is_crun:
+            try:
+                descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                raise StartFailed(f"the container's first process ended before it was started: {error}", 128) from error
+            try:
+                # As crun does it itself: a container counts as created as long as the fifo is there.
+                os.unlink(fifo)
+                os.write(descriptor, b"\0")
+            finally:
+                os.close(descriptor)
+            return
+        done = await self.call("start", container)
+        if done.code != 0:
+            raise explain(done.output)
+
+    def is_waiting(self, container: str) -> bool:
+        """Whether it was created, and not let go."""
+        return (self.state / container / "exec.fifo").exists()
+
+    async def call(self, *words: str | Path) -> processes.Done:
+        """Run the runtime's command line."""
+        return await processes.run([self.path, f"--root={self.state}", *words], timeout_s=_CALL_TIMEOUT_S)
+
+    def exec_command(self, container: str, process: Path, pid_file: Path) -> list[str | Path]:
+        """The command line that runs one more process in a container."""
+        return [self.path, f"--root={self.state}", "exec", "--process", process, "--pid-file", pid_file, container]
+
+    async def delete(self, container: str) -> None:
+        """Forget the container, killing what runs of it. Twice does no harm."""
+        if (self.state / container).exists():
+            await self.call("delete", "-f", container)
+        self.forget(container)
+
+    def forget(self, container: str) -> None:
+        """Remove what the runtime and conmon keep of a container whose processes have ended."""
+        shutil.rmtree(self.state / container, ignore_errors=True)
+        (self._sockets / container).unlink(missing_ok=True)
+        (self.exits / container).unlink(missing_ok=True)
+
+    def known(self) -> set[str]:
+        """Every container that left a trace below the run root."""
+        folders = (self.state, self.bundles, self.exits, self._sockets)
+        return {entry.name for folder in folders if folder.is_dir() for entry in os.scandir(folder)}
+
+    def compiled_seccomp(self, container: str) -> bytes | None:
+        """The filter that crun compiled for a container that it has just created."""
+        try:
+            return (self.state / container / "seccomp.bpf").read_bytes()
+        except OSError:
+            return None
+
+
+def _find(program: str, package: str) -> Path:
+    found = shutil.which(program)
+    if found is None:
+        raise errors.RuntimeFailure(f"{program} is not installed: install the package {package}")
+    return Path(found)
+
+
+async def _read_line(descriptor: int) -> bytes:
+    os.set_blocking(descriptor, False)
+    data = b""
+    async with asyncio.timeout(_CREATE_TIMEOUT_S):
+        while b"\n" not in data and len(data) < _SYNC_LIMIT:
+            await processes.readable(descriptor)
+            piece = os.read(descriptor, _SYNC_LIMIT)
+            if not piece:
+                break
+            data += piece
+    return data.partition(b"\n")[0]
+
+
+def _pid_of(answer: bytes, done: processes.Done) -> int:
+    # conmon ends with 0 also when the runtime failed: only the answer counts, and its absence.
+    try:
+        reply: dict[str, Any] = json.loads(answer) if answer else {}
+        pid = int(reply.get("data", reply.get("pid", -1)))
+    except (ValueError, AttributeError, TypeError) as error:
+        # The text is cut at 8 KB, and then it is no JSON any more.
+        raise explain(answer.decode(errors="replace")) from error
+    if pid <= 0:
+        raise explain(str(reply.get("message") or done.output))
+    return pid

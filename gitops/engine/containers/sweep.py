@@ -1,0 +1,109 @@
+"""The engine's start: adopting containers that run, finishing what a crash interrupted, removing what has no owner.
+
+Only what lies below this instance's own roots and cgroup is touched, and nothing that lives in a group whose container
+isn't known here: two engines may have been given one parent by mistake.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping
+
+from gitops import errors
+from gitops.engine.containers import adoption, processes, record
+from gitops.engine.containers.adoption import Finding, Survey
+from gitops.engine.containers.container import Container
+from gitops.engine.containers.injected import InjectedFiles
+from gitops.engine.containers.launcher import Launcher
+from gitops.engine.containers.runtime import Runtime
+from gitops.engine.containers.supervisor import Supervisor, remove_tree
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+async def sweep(
+    containers: Mapping[str, Container],
+    runtime: Runtime,
+    launcher: Launcher,
+    files: InjectedFiles,
+    supervisor: Supervisor,
+) -> None:
+    """Bring the stored containers and the machine together."""
+    for container in list(containers.values()):
+        try:
+            await _settle(container, runtime, launcher, supervisor)
+        except (errors.GitopsError, OSError) as error:
+            # One container that can't be cleaned up must not keep the engine from starting.
+            logger.error("container %s: can't be taken up: %s", container.record.short_name, error)
+    await _remove_unknown(containers, runtime, launcher, files)
+
+
+async def _settle(container: Container, runtime: Runtime, launcher: Launcher, supervisor: Supervisor) -> None:
+    now = container.record
+    found = adoption.survey(now, runtime, launcher.groups.path(container.id))
+    if now.status == record.REMOVING:
+        await supervisor.remove(container, force=True, volumes=now.host_config.auto_remove)
+    elif found.finding is Finding.RUNNING:
+        _adopt(container, found, launcher, supervisor)
+    elif found.finding is Finding.ENDED:
+        await _bury(container, found, runtime, supervisor)
+    elif found.finding is Finding.WAITING or _has_traces(container.id, runtime, launcher):
+        await launcher.take_down(now)
+        if now.is_alive:
+            supervisor.save(container, status=record.EXITED, finished_ns=time.time_ns(), attached={}, ports={})
+    if now.host_config.auto_remove and container.record.status == record.EXITED and not container.is_gone:
+        await supervisor.remove(container, force=True, volumes=True)
+
+
+def _adopt(container: Container, found: Survey, launcher: Launcher, supervisor: Supervisor) -> None:
+    run = found.run
+    if run is None:
+        return
+    is_frozen = launcher.groups.is_frozen(container.id)
+    changes: dict[str, object] = {"status": record.PAUSED if is_frozen else record.RUNNING, "run": run}
+    if not container.record.is_alive:
+        # It was let go, and the engine died before it could say so.
+        changes |= {"started_ns": processes.started_ns(run.start_ticks), "exit_code": 0, "error": "", "is_filled": True}
+    if any(getattr(container.record, name) != value for name, value in changes.items()):
+        supervisor.save(container, **changes)
+    launcher.adopt_volumes(container.record)
+    supervisor.arm(container, run)
+
+
+async def _bury(container: Container, found: Survey, runtime: Runtime, supervisor: Supervisor) -> None:
+    if not container.record.is_alive:
+        supervisor.save(container, status=record.RUNNING, run=found.run, started_ns=time.time_ns(), is_filled=True)
+    conmon = processes.read_pid(runtime.bundle(container.id) / "conmon.pid")
+    if found.exit_code is None and conmon is not None and processes.has_word(conmon, container.id) and found.run:
+        # conmon is still at it: its word is waited for, as for any container that ends.
+        supervisor.arm(container, found.run)
+        return
+    await supervisor.ended(container, found.exit_code)
+
+
+def _has_traces(container: str, runtime: Runtime, launcher: Launcher) -> bool:
+    return container in runtime.known() or any(launcher.groups.folders(container))
+
+
+async def _remove_unknown(
+    containers: Mapping[str, Container], runtime: Runtime, launcher: Launcher, files: InjectedFiles
+) -> None:
+    known_here = {name for name in runtime.known() if _ID.fullmatch(name)}
+    for name in known_here - containers.keys():
+        await launcher.take_down_id(name)
+    for name in {name for name in launcher.groups.leftovers() if _ID.fullmatch(name)} - containers.keys():
+        if launcher.groups.processes(name):
+            logger.warning("cgroup %s holds processes of no container of this engine: left alone", name)
+        else:
+            await launcher.in_thread(launcher.groups.remove, name)
+    for name in files.known() - containers.keys():
+        await launcher.in_thread(files.remove, name)
+    root = launcher.folder("")
+    for name in {entry.name for entry in os.scandir(root)} if root.is_dir() else ():
+        if _ID.fullmatch(name) and name not in containers:
+            await launcher.in_thread(remove_tree, launcher.folder(name))
