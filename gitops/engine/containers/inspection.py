@@ -22,10 +22,7 @@ from gitops.objects.container import (
 )
 from gitops.objects.mount import MountPoint
 
-_FILTERS = frozenset(
-    ["ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish"]
-    + ["since", "status", "volume"]
-)
+_FILTERS = "ancestor before exited expose health id is-task label name network publish since status volume"  # Docker's
 _STATES = (record.CREATED, record.RUNNING, record.PAUSED, record.RESTARTING, record.REMOVING, record.EXITED, "dead")
 
 
@@ -74,15 +71,13 @@ def inspect(container: Container, folder: Path, bundle: Path, volumes: Path) -> 
         hostname_path=str(folder / "hostname"),
         hosts_path=str(folder / "hosts"),
         restart_count=now.restart_count,
-        graph_driver={
-            "Name": "overlay2",
-            "Data": {
-                "UpperDir": str(folder / "diff"),
-                "WorkDir": str(folder / "work"),
-                "MergedDir": f"{bundle}/rootfs",
-            },
-        },
+        graph_driver={"Name": "overlay2", "Data": _overlay(folder, bundle)},
     )
+
+
+def _overlay(folder: Path, bundle: Path) -> dict[str, str]:
+    places = {"UpperDir": folder / "diff", "WorkDir": folder / "work", "MergedDir": bundle / "rootfs"}
+    return {name: str(place) for name, place in places.items()}
 
 
 def network_settings(now: ContainerRecord) -> NetworkSettings:
@@ -122,7 +117,7 @@ def mount_point(mount: MountRecord, volumes: Path) -> MountPoint:
 def summary(container: Container, volumes: Path, now_ns: int) -> ContainerSummary:
     """A line of the listing."""
     now = container.record
-    networks = {name: settings for name, settings in (now.attached or now.endpoints).items()}
+    networks = dict(now.attached or now.endpoints)
     return ContainerSummary(
         id=now.id,
         names=[now.name],
@@ -206,7 +201,7 @@ def selected(
         errors.Invalid: an unknown filter or value. errors.NotFound: `before` or `since` name no container.
     """
     for key, values in filters.items():
-        if key not in _FILTERS:
+        if key not in _FILTERS.split():
             raise errors.Invalid(f"invalid filter '{key}'")
         if key == "status" and (bad := [value for value in values if value not in _STATES]):
             raise errors.Invalid(f"invalid filter 'status={bad[0]}'")
