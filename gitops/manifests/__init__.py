@@ -1,0 +1,45 @@
+"""What people write: manifests of every kind, read with positions, checked as a whole, made into the API's objects.
+
+`load` is the one door: paths in, a `DesiredSet` out, or one `errors.InvalidManifest` that names everything that is
+wrong. `canonical` is the one normaliser, for what was declared and for what is live. Nothing here talks to an engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gitops.manifests.desired import (
+    BuildSource,
+    Desired,
+    DesiredSet,
+    ImageSource,
+    Position,
+    Spec,
+    StackSettings,
+)
+from gitops.manifests.options import LoadOptions
+
+__all__ = [
+    "BuildSource",
+    "Desired",
+    "DesiredSet",
+    "ImageSource",
+    "LoadOptions",
+    "Position",
+    "Spec",
+    "StackSettings",
+    "load",
+]
+
+
+def load(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> DesiredSet:
+    """Read manifests from files and directories and check them as a whole. Blocking; files are cached by content.
+
+    Raises:
+        errors.InvalidManifest: anything wrong in any file, all of it at once.
+        errors.NotFound: a path that was given doesn't exist.
+    """
+    from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
+
+    return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
