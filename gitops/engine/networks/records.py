@@ -139,6 +139,8 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     has_gateway_leg: bool = False
     nameservers: tuple[str, ...] = ()
     published: tuple[PublishedPort, ...] = ()
+    resolver_ports: tuple[int, int] = (0, 0)
+    """Where the resolver listens in the sandbox, UDP and TCP."""
 
     def names(self, leg: LegRecord) -> tuple[str, ...]:
         """The names that lead to this container on the leg's network, without repetition."""

@@ -1,21 +1,41 @@
 """The networks of one engine: what the rest of the engine and the swarm's executor call.
 
 Promises: what it made in the kernel lives on when the daemon is gone, and `start` takes it up again; only what carries
-this instance's mark is ever touched.
+this instance's mark is ever touched; a call that failed leaves nothing behind. Every method belongs to the event
+loop's thread. Leaves to the containers: resolv.conf, /etc/hosts, and when a sandbox is made and removed (a container's
+start and its end). A swarm network on one host is a bridge without an address of the host's: nothing is routed in or
+out of it, a task's way out is its leg on docker_gwbridge.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import re
+import weakref
 from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from gitops import errors
 from gitops.config import EngineConfig
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
+from gitops.engine.networks import catalogue, links, naming, publishing, records, resolver, ruleset
 from gitops.engine.networks.boundary import Attachment, DNSOptions, PortFailure, PublishedPort, Sandbox, SharedPort
+from gitops.engine.networks.kernel import Kernel
+from gitops.engine.networks.records import LegRecord, Names, NetworkRecord, SandboxRecord
+from gitops.engine.networks.rules import RuleKeeper
+from gitops.engine.networks.sandboxes import Sandboxes, port_flags
 from gitops.objects.network import NetworkCreate, NetworkObject, NetworkResource
 
-_NOT_YET = "networks are not started"
+log = logging.getLogger(__name__)
+
+WATCH_INTERVAL_S = 5.0
+"""How often the rules are looked at: a firewall that is reloaded takes ours away."""
+_Joined = list[tuple[NetworkRecord, Attachment]]
+_CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
 class NetworkService:
@@ -25,47 +45,124 @@ class NetworkService:
         self._config = config
         self._database = database
         self._events = events
+        self._kernel = Kernel(config.instance)
+        self._catalogue = catalogue.Catalogue(config, database)
+        self._directory = resolver.Directory()
+        self._sandboxes = Sandboxes(config, database, self._catalogue, self._directory, self._kernel)
+        self._publishing = publishing.Publishing(database)
+        self._rules = RuleKeeper(self._kernel, naming.table(config.instance), self._wanted_rules)
+        self._names: dict[str, Mapping[str, Sequence[str]]] = {}
+        # A lock lives as long as somebody holds it or waits for it.
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._network_lock = asyncio.Lock()
+        self._port_lock = asyncio.Lock()
+        self._watcher: asyncio.Task[None] | None = None
+        self._port_warnings: list[str] = []
+        self._is_filtered = False
         self.warnings: list[str] = []
-        """What a person should know about this host: firewalls that we had to open, modules that are missing."""
+        """What a person should know about this host: firewalls that we had to open, ports that were lost."""
+
+    # Life
 
     async def start(self, live_containers: set[str]) -> None:
-        """Prepare the host, take up the sandboxes of `live_containers`, remove what is left of others."""
-        raise errors.Unavailable(_NOT_YET)
+        """Prepare the host, take up the sandboxes of `live_containers`, remove what is left of others.
+
+        Raises:
+            errors.RuntimeFailure: no right, or the kernel lacks something; the message says what.
+        """
+        await self._kernel.open()
+        self._catalogue.load()
+        await self._add_predefined()
+        await self._kernel.ensure_bridges([_bridge(record) for record in self._catalogue.all() if record.bridge])
+        self._load_names()
+        self._sandboxes.load()
+        for record in self._sandboxes.all():
+            if record.container_id not in live_containers:
+                await self._sandboxes.remove(record.container_id)
+            elif not await self._sandboxes.adopt(record):
+                log.error("the namespace of container %s is gone: its network is lost", record.container_id)
+        await self._sweep()
+        self._port_warnings = self._publishing.load(self._sandboxes.all())
+        await self._rules.load()
+        await self._look_at_firewalls()
+        await self._set_port_flags()
+        self._watcher = asyncio.create_task(self._watch(), name="networks-watch")
 
     async def close(self) -> None:
-        """Stop serving names; everything in the kernel stays."""
-        raise errors.Unavailable(_NOT_YET)
+        """Stop serving names and free the reserved ports; everything in the kernel stays."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+            self._watcher = None
+        await self._sandboxes.close()
+        self._publishing.close()
+        await self._kernel.close()
+
+    async def destroy(self) -> None:
+        """Take everything of this instance out of the kernel; only `close` may follow. Records of networks stay."""
+        for record in self._sandboxes.all():
+            await self._sandboxes.remove(record.container_id)
+        await self._kernel.remove_links(sorted(await self._kernel.own_links()))
+        await self._kernel.drop_all_rules()
+
+    # Networks
 
     async def create(self, body: NetworkCreate) -> NetworkResource:
         """Make a local bridge network.
 
         Raises: errors.Conflict, errors.Denied, errors.Invalid, errors.NotFound (driver), errors.Unsupported.
         """
-        raise errors.Unavailable(_NOT_YET)
+        async with self._network_lock:
+            record = self._catalogue.plan(body, await self._kernel.routes())
+            await self._establish(record)
+        return self._resource(record)
 
     def get(self, name_or_id: str) -> NetworkResource:
         """The network of that id, name or unambiguous id prefix; raises errors.NotFound, errors.Invalid."""
-        raise errors.Unavailable(_NOT_YET)
+        return self._resource(self._catalogue.find(name_or_id))
 
     def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[NetworkResource]:
         """Networks that match `filters` (driver, id, label, name, scope, type, dangling)."""
-        raise errors.Unavailable(_NOT_YET)
+        test = catalogue.matches(filters or {}, lambda network_id: any(self._sandboxes.legs_on(network_id)))
+        return [self._resource(record) for record in self._catalogue.all() if test(record)]
 
     async def remove(self, name_or_id: str) -> None:
         """Remove a local network; raises errors.NotFound, errors.Denied (predefined, in use)."""
-        raise errors.Unavailable(_NOT_YET)
+        record = self._catalogue.find(name_or_id)
+        if record.name in records.PREDEFINED:
+            raise errors.Denied(f"{record.name} is a pre-defined network and cannot be removed")
+        async with self._network_lock:
+            await self._abolish(record)
+
+    async def ensure_gateway(self) -> NetworkResource:
+        """Make sure that docker_gwbridge exists: it does from a host's first swarm network on."""
+        return self._resource(await self._gateway())
 
     async def ensure_overlay(self, network: NetworkObject) -> NetworkResource:
         """Make sure that a swarm network exists on this host; idempotent."""
-        raise errors.Unavailable(_NOT_YET)
+        async with self._network_lock:
+            record = self._catalogue.by_id(network.id)
+            if record is None:
+                record = self._catalogue.plan_overlay(network)
+                await self._establish(record)
+                self._directory.set_names(record.id, self._names.get(record.id, {}))
+                self._keep_names(record.id)
+        return self._resource(record)
 
     async def release_overlay(self, network_id: str) -> None:
         """Take a swarm network off this host; nothing to do where it isn't. Raises errors.Denied while it is used."""
-        raise errors.Unavailable(_NOT_YET)
+        async with self._network_lock:
+            record = self._catalogue.by_id(network_id)
+            if record is not None and record.is_overlay:
+                await self._abolish(record)
+            self._names.pop(network_id, None)
 
     def overlays(self) -> Sequence[str]:
         """Ids of the swarm networks on this host."""
-        raise errors.Unavailable(_NOT_YET)
+        return [record.id for record in self._catalogue.all() if record.is_overlay]
+
+    # Sandboxes
 
     async def create_sandbox(
         self,
@@ -81,40 +178,307 @@ class NetworkService:
 
         `gateway_leg` adds a last leg on docker_gwbridge, which carries the default route: for swarm tasks. `name` is
         the container's, without the slash; it resolves on its networks, as do the short id and `hostname`.
+
+        Raises:
+            errors.NotFound (network), errors.Conflict (address in use), errors.Invalid, errors.Unavailable (no
+            address is left), errors.RuntimeFailure. Nothing is left behind.
         """
-        raise errors.Unavailable(_NOT_YET)
+        if not _CONTAINER_ID.fullmatch(container_id):
+            raise errors.Invalid(f"invalid container id {container_id!r}")
+        async with self._lock(container_id):
+            await self._remove_sandbox(container_id)
+            joined = self._joined(attachments)
+            gateway = await self._gateway() if gateway_leg else None
+            record = self._sandboxes.plan(
+                container_id, joined, gateway, name=name, hostname=hostname, dns=dns or DNSOptions()
+            )
+            try:
+                record = await self._sandboxes.make(record)
+            except BaseException:
+                await asyncio.shield(self._sandboxes.remove(container_id))
+                raise
+        for network, _ in joined:
+            self._tell("connect", network, container_id)
+        return self._sandboxes.show(record)
 
     def sandbox(self, container_id: str) -> Sandbox | None:
         """The container's sandbox, if it has one."""
-        raise errors.Unavailable(_NOT_YET)
+        record = self._sandboxes.find(container_id)
+        return self._sandboxes.show(record) if record else None
 
     async def remove_sandbox(self, container_id: str) -> None:
         """Unpublish its ports, release its addresses, remove the namespace; nothing to do where there is none."""
-        raise errors.Unavailable(_NOT_YET)
+        async with self._lock(container_id):
+            await self._remove_sandbox(container_id)
 
     async def rename(self, container_id: str, name: str) -> None:
         """Make the container resolve by its new name instead of the old one."""
-        raise errors.Unavailable(_NOT_YET)
+        async with self._lock(container_id):
+            record = self._sandboxes.find(container_id)
+            if record is not None:
+                self._sandboxes.rename(record, name)
+
+    # Ports
 
     async def publish(self, container_id: str, bindings: Sequence[PublishedPort]) -> Sequence[PublishedPort]:
-        """Publish ports of a container, all or none; returns them with the real host ports.
+        """Publish ports of a container, all or none; returns them with the real host ports. Former ones are replaced.
 
         Raises: errors.NotFound (no sandbox), errors.Conflict (a port is taken), errors.Unsupported, errors.Invalid.
         """
-        raise errors.Unavailable(_NOT_YET)
+        async with self._lock(container_id):
+            record = self._sandboxes.find(container_id)
+            if record is None:
+                raise errors.NotFound(f"container {container_id} has no network sandbox: start it first")
+            record = await self._withdraw(record)
+            if not bindings:
+                return []
+            leg = self._published_leg(record)
+            network = self._catalogue.find(leg.network_id)
+            endpoint = f"{record.name or container_id[:12]} ({leg.endpoint_id})"
+            taken = self._publishing.reserve(bindings, network.host_ip, endpoint)
+            changed = msgspec.structs.replace(record, published=tuple(taken))
+            self._sandboxes.save(changed)
+            try:
+                await self._rules.sync()
+            except BaseException:
+                self._sandboxes.save(record)
+                self._publishing.release(taken)
+                raise
+        await self._forget_flows(set(), {port.host_port for port in taken if port.protocol == "udp"})
+        return taken
 
     async def unpublish(self, container_id: str) -> None:
         """Take the container's ports off the host."""
-        raise errors.Unavailable(_NOT_YET)
+        async with self._lock(container_id):
+            record = self._sandboxes.find(container_id)
+            if record is not None:
+                await self._withdraw(record)
 
     async def apply_ports(self, ports: Sequence[SharedPort]) -> Sequence[PortFailure]:
-        """Make the shared ports of this host what `ports` says, in one step; returns those that could not be had."""
-        raise errors.Unavailable(_NOT_YET)
+        """Make the shared ports of this host what `ports` says, in one step; returns those that could not be had.
+
+        New connections are spread evenly over the addresses; those that are established stay where they are, also
+        where their container is no longer named (which is how it is drained).
+
+        Raises: errors.Invalid, errors.Unsupported for a wrong entry, errors.RuntimeFailure.
+        """
+        async with self._port_lock:
+            before = _datagrams(self._publishing.shared)
+            failures, gone = self._publishing.share(ports)
+            await self._rules.sync()
+            self._publishing.free(gone)
+            after = _datagrams(self._publishing.shared)
+        await self._forget_flows(
+            {address for addresses in before.values() for address in addresses}
+            - {address for addresses in after.values() for address in addresses},
+            set(after) - set(before),
+        )
+        return failures
+
+    # Names
 
     async def set_names(self, network_id: str, names: Mapping[str, Sequence[str]]) -> None:
-        """The names of a swarm network with their addresses, the whole set."""
-        raise errors.Unavailable(_NOT_YET)
+        """The names of a swarm network with their addresses, the whole set; kept for a network that comes later."""
+        if self._names.get(network_id) == names:
+            return
+        self._names[network_id] = {name: list(found) for name, found in names.items()}
+        self._directory.set_names(network_id, names)
+        self._keep_names(network_id)
+
+    # Repair
 
     async def audit(self) -> Sequence[str]:
         """Differences between the kernel and what should be there, as sentences; empty when all is well."""
-        raise errors.Unavailable(_NOT_YET)
+        found = await self._rules.differences()
+        expected = {record.bridge for record in self._catalogue.all() if record.bridge}
+        for record in self._sandboxes.all():
+            expected.update(leg.host_link for leg in record.legs)
+            if not self._sandboxes.is_served(record.container_id):
+                found.append(f"container {record.container_id} has no resolver")
+        present = await self._kernel.own_links()
+        found += [f"link {name} is missing" for name in sorted(expected - present)]
+        found += [f"link {name} should not be there" for name in sorted(present - expected)]
+        found += [f"namespace file {name} should not be there" for name in self._sandboxes.stray_files()]
+        return found
+
+    # Inside
+
+    def _lock(self, container_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(container_id, asyncio.Lock())
+
+    def _wanted_rules(self) -> ruleset.Rules:
+        publications = []
+        for record in self._sandboxes.all():
+            if record.published:
+                publications += publishing.publications(record, self._published_leg(record).address)
+        return ruleset.build(self._catalogue.all(), publications, self._publishing.shared)
+
+    def _published_leg(self, record: SandboxRecord) -> LegRecord:
+        leg = self._sandboxes.way_out(record)
+        if leg is None:
+            raise errors.Invalid(
+                f"ports of container {record.name or record.container_id} can't be published: it is on no network with "
+                "a way to the outside"
+            )
+        return leg
+
+    def _resource(self, record: NetworkRecord) -> NetworkResource:
+        return record.resource(self._sandboxes.endpoints_on(record))
+
+    def _joined(self, attachments: Sequence[Attachment]) -> _Joined:
+        joined: _Joined = []
+        for attachment in attachments:
+            record = self._catalogue.find(attachment.network)
+            if not record.bridge:
+                raise errors.Invalid(f"a container can't join network {record.name} together with a sandbox")
+            if any(record.id == other.id for other, _ in joined):
+                raise errors.Invalid(f"network {record.name} is joined twice")
+            joined.append((record, attachment))
+        return joined
+
+    async def _remove_sandbox(self, container_id: str) -> None:
+        record = self._sandboxes.find(container_id)
+        if record is not None:
+            await self._withdraw(record)
+        await self._sandboxes.remove(container_id)
+        if record is not None:
+            for leg in record.legs[: len(record.legs) - record.has_gateway_leg]:
+                network = self._catalogue.by_id(leg.network_id)
+                if network is not None:
+                    self._tell("disconnect", network, container_id)
+
+    async def _withdraw(self, record: SandboxRecord) -> SandboxRecord:
+        if not record.published:
+            return record
+        changed = msgspec.structs.replace(record, published=())
+        self._sandboxes.save(changed)
+        await self._rules.sync()
+        self._publishing.release(record.published)
+        if any(port.protocol == "udp" for port in record.published):
+            await self._forget_flows({self._published_leg(record).address}, set())
+        return changed
+
+    async def _gateway(self) -> NetworkRecord:
+        async with self._network_lock:
+            record = self._catalogue.by_name(records.GATEWAY)
+            if record is None:
+                record = self._catalogue.plan_predefined(records.GATEWAY, await self._kernel.routes())
+                await self._establish(record)
+        return record
+
+    async def _add_predefined(self) -> None:
+        routes = await self._kernel.routes()
+        for name in (records.BRIDGE, records.HOST, records.NONE):
+            if self._catalogue.by_name(name) is None:
+                self._catalogue.add(self._catalogue.plan_predefined(name, routes))
+
+    async def _establish(self, record: NetworkRecord) -> None:
+        """Keep a network, make its bridge and rules; all or nothing."""
+        self._catalogue.add(record)
+        self._open_zone(record)
+        try:
+            await self._kernel.ensure_bridges([_bridge(record)])
+            await self._rules.sync()
+        except BaseException:
+            self._catalogue.remove(record)
+            self._directory.drop(record.id)
+            await asyncio.shield(self._kernel.remove_links([record.bridge]))
+            raise
+        self._tell("create", record)
+
+    async def _abolish(self, record: NetworkRecord) -> None:
+        users = [
+            f'name:"{sandbox.name}" id:"{leg.endpoint_id[:12]}"' for sandbox, leg in self._sandboxes.legs_on(record.id)
+        ]
+        if users:
+            raise errors.Denied(
+                f"error while removing network: network {record.name} has active endpoints ({', '.join(users)})"
+            )
+        self._catalogue.remove(record)
+        self._directory.drop(record.id)
+        self._names.pop(record.id, None)
+        self._database.delete(records.NAMES, record.id)
+        await self._rules.sync()
+        await self._kernel.remove_links([record.bridge])
+        self._tell("destroy", record)
+
+    def _open_zone(self, record: NetworkRecord) -> None:
+        if record.has_names:
+            self._directory.open(record.id, record.name, record.subnet)
+
+    def _load_names(self) -> None:
+        for record in self._catalogue.all():
+            self._open_zone(record)
+        for network_id, row in self._database.all(records.NAMES, Names).items():
+            self._names[network_id] = row.names
+            self._directory.set_names(network_id, row.names)
+
+    def _keep_names(self, network_id: str) -> None:
+        """Names of networks that aren't here stay in memory: what never comes must not fill the database."""
+        if self._catalogue.by_id(network_id) is not None and network_id in self._names:
+            names = {name: list(found) for name, found in self._names[network_id].items()}
+            self._database.put(records.NAMES, network_id, Names(names))
+
+    async def _sweep(self) -> None:
+        """Remove links and namespaces of this instance that no record knows: leftovers of a crash."""
+        expected = {record.bridge for record in self._catalogue.all() if record.bridge}
+        expected.update(leg.host_link for record in self._sandboxes.all() for leg in record.legs)
+        await self._kernel.remove_links(sorted(await self._kernel.own_links() - expected))
+        for name in self._sandboxes.stray_files():
+            await self._kernel.remove_namespace(self._sandboxes.path(name))
+
+    async def _look_at_firewalls(self) -> None:
+        self.warnings[:] = [*self._port_warnings, *await self._kernel.open_ways()]
+
+    async def _set_port_flags(self) -> None:
+        self._is_filtered = await self._kernel.filters_bridges()
+        flags = {}
+        for network in self._catalogue.all():
+            for _, leg in self._sandboxes.legs_on(network.id):
+                flags[leg.host_link] = port_flags(network)
+        await self._kernel.set_ports(flags)
+
+    async def _watch(self) -> None:
+        """Put back what others took away: a reloaded firewall, a changed sysctl."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            try:
+                await self._look_after()
+            except errors.GitopsError as error:
+                log.warning("looking after the network rules failed, trying again: %s", error)
+
+    async def _look_after(self) -> None:
+        if await self._kernel.filters_bridges() != self._is_filtered:
+            await self._set_port_flags()
+        if not await self._kernel.is_touched():
+            return
+        differences = await self._rules.differences()
+        if differences:
+            log.warning("the network rules were changed by somebody else, writing them again: %s", differences[:5])
+            await self._rules.load()
+        await self._look_at_firewalls()
+
+    async def _forget_flows(self, addresses: set[str], ports: set[int]) -> None:
+        """Best effort: a flow that is left goes on leading nowhere until its client pauses for half a minute."""
+        if not addresses and not ports:
+            return
+        try:
+            await self._kernel.forget_flows(addresses, ports)
+        except errors.RuntimeFailure as error:
+            log.warning("old UDP flows may go astray: %s", error)
+
+    def _tell(self, action: str, network: NetworkRecord, container_id: str = "") -> None:
+        attributes = {"name": network.name, "type": network.driver}
+        if container_id:
+            attributes["container"] = container_id
+        self._events.publish("network", action, network.id, attributes)
+
+
+def _bridge(record: NetworkRecord) -> links.Bridge:
+    address = "" if record.is_overlay else record.gateway
+    return links.Bridge(record.bridge, naming.mac(record.gateway), address, record.prefix_length, record.mtu)
+
+
+def _datagrams(ports: Sequence[SharedPort]) -> dict[int, tuple[str, ...]]:
+    """UDP ports with their addresses."""
+    return {port.published_port: port.addresses for port in ports if port.protocol == "udp"}

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gitops.engine.networks.resolver import message
@@ -158,13 +157,13 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server.datagram(data, addr)
 
 
-def sockets(address: str, port: int = 0) -> Sequence[socket.socket]:
+def sockets(address: str, ports: tuple[int, int] = (0, 0)) -> tuple[socket.socket, socket.socket]:
     """A UDP and a TCP socket bound to `address` in the calling thread's namespace, each on a port of its own."""
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        udp.bind((address, port))
-        tcp.bind((address, port))
+        udp.bind((address, ports[0]))
+        tcp.bind((address, ports[1]))
         tcp.listen(MOST_CONNECTIONS)
     except BaseException:
         udp.close()
