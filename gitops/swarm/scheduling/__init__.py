@@ -1,0 +1,13 @@
+"""Placement, slots, restarts and rollouts as pure functions over objects: no store, clock, socket or randomness.
+
+The managers' loops drive them, and so does whoever wants to know beforehand what the loops would do.
+
+    constraints   the grammar of placement constraints, and whether a node meets them
+    nodes         what each node holds: resources, counts, ports, failures
+    filters       why a node can't take a task, in a fixed order, each with words for people
+    placement     which node takes which task
+    slots         which slots are filled, free or dead; whom a scale-down takes
+    dirtiness     whether a task still is what its service says
+    restart       whether and when a slot gets a new task
+    rollout       what an update does next
+"""
