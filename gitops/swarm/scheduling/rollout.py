@@ -140,7 +140,9 @@ def paused(service: Service, task_id: str) -> Service:
 
 
 def rolled_back(service: Service, task_id: str, now_ns: int, version: int) -> Service:
-    """The service with its previous spec again, after the failure of a task; `version` is the one that the write will have.
+    """The service with its previous spec again, after the failure of a task.
+
+    `version` is the one that the write will have.
 
     Raises:
         errors.Conflict: there is no previous spec.
