@@ -229,17 +229,22 @@ class Staging:
                 if not resumes or is_clean:
                     raise
                 is_clean, pause_s = True, 0.0
-            except errors.Unavailable as error:
+            except (errors.Unavailable, errors.Denied, errors.NotFound) as error:
+                # A refusal may be that of an address or a token that has ended: opening again tells.
                 failures = 1 if seen > best else failures + 1
                 best = max(best, seen)
-                pause_s = self._retry.pause_s(failures)
-                if failures >= self._retry.attempts:
+                pause_s = self._pause_s(error, failures)
+                if failures >= self._retry.attempts or pause_s > self._retry.longest_s or not staged.source.is_remote:
                     raise staged.source.explain(error) from error
                 for listener in staged.listeners:
                     listener.retrying(pause_s)
             for listener in staged.listeners:
                 listener.restarted()
             await asyncio.sleep(pause_s)
+
+    def _pause_s(self, error: errors.GitopsError, failures: int) -> float:
+        asked = error.retry_after_s if isinstance(error, unpacking.FetchFailed) else None
+        return self._retry.pause_s(failures) if asked is None else asked
 
     async def _open(self, staged: Staged) -> tuple[unpacking.FileSource | unpacking.HttpSource, bool]:
         """Where to read, and whether the bytes have to be kept from there."""
