@@ -208,6 +208,7 @@ async def resolve(sandbox: Sandbox, name: str) -> list[str]:
 
 # Test modules can't import from here, so the fixture carries what they need.
 World.run = staticmethod(run)  # type: ignore[attr-defined]
+World.raw_socket = staticmethod(raw_socket)  # type: ignore[attr-defined]
 World.serve = staticmethod(serve)  # type: ignore[attr-defined]
 World.connect = staticmethod(connect)  # type: ignore[attr-defined]
 World.ask = staticmethod(ask)  # type: ignore[attr-defined]
