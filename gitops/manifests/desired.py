@@ -103,7 +103,8 @@ class DesiredSet:
     """All that a set of manifests asks for."""
 
     objects: tuple[Desired, ...]
-    """In the order in which they need each other: images (bases first), networks, volumes, secrets, configs, services."""
+    """In the order in which they need each other: images (bases first), networks, volumes, secrets, configs,
+    services."""
     stacks: Mapping[str, StackSettings]
     """By name; "" is there when an object names no stack."""
     files_read: Mapping[str, str]
