@@ -88,13 +88,13 @@ class Trash:
             self._empty()
 
     def _empty(self) -> None:
-        for entry in os.scandir(self._directory):
+        for name in os.listdir(self._directory):
             try:
-                if not self._delete(None, entry.path):
+                if not self._delete(None, str(self._directory / name)):
                     return
             except OSError as error:
                 # It stays for the next start; nothing depends on its going.
-                _log.warning("can't delete %s from the trash: %s", entry.name, error)
+                _log.warning("can't delete %s from the trash: %s", name, error)
         with self._changed:
             self._changed.notify_all()
 

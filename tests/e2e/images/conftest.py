@@ -195,6 +195,12 @@ class Registry:
         lines = self.log.read_text().splitlines()
         return [line for line in lines if f'"{method} /v2/' in line and part in line]
 
+    async def logged(self, part: str) -> None:
+        """Wait until a line with `part` is in the log, which lags behind the answers."""
+        async with asyncio.timeout(10):
+            while part not in self.log.read_text():  # noqa: ASYNC110 - a file of another process
+                await asyncio.sleep(0.01)
+
 
 StartRegistry = Callable[..., Registry]
 
