@@ -29,21 +29,32 @@ class Snapshot:
     @classmethod
     def of(cls, objects: Iterable[StoreObject], version: int = 0) -> Snapshot:
         """A snapshot of these objects, which are given in the order of their creation."""
+        return cls.restore(enumerate(objects, start=1), version)
+
+    @classmethod
+    def restore(cls, rows: Iterable[tuple[int, StoreObject]], version: int) -> Snapshot:
+        """A snapshot of objects with the positions of their creation, ascending."""
         tables: dict[type[StoreObject], DraftTable[Any]] = {kind: DraftTable(Table()) for kind in KINDS}
-        position = 0
-        for position, item in enumerate(objects, start=1):
+        last = 0
+        for position, item in rows:
             tables[type(item)].put(item, position)
-        return cls(version, {kind: table.freeze() for kind, table in tables.items()}, position)
+            last = position
+        return cls(version, {kind: table.freeze() for kind, table in tables.items()}, last)
 
     @property
     def version(self) -> int:
-        """The store's version at this snapshot."""
+        """The store's version at this snapshot; in a transaction the version that its commit will have."""
         return self._version
 
     @property
     def tables(self) -> Mapping[type[StoreObject], Table[Any]]:
         """The tables, not to be changed."""
         return self._tables
+
+    def position_of(self, item: StoreObject) -> int:
+        """The position of an object's creation; 0 when it is not here."""
+        row = self._tables[type(item)].rows.get(item.id)
+        return 0 if row is None else row.position
 
     def get(self, kind: type[T], object_id: str) -> T | None:
         """The object with this id."""
