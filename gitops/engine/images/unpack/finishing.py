@@ -56,7 +56,8 @@ class _Finisher:
         self._result = result
         self._view = view
         self._times: dict[bytes, tuple[int, int]] = {}
-        self._copied: dict[bytes, bytes] = {}
+        self._names = {link.name for link in result.links}
+        self._copied: dict[tuple[int, int], bytes] = {}
         self._groups: dict[int, dict[tuple[int, int], list[bytes]]] = {}
         self._bytes = 0
 
@@ -152,22 +153,23 @@ class _Finisher:
     # -- hard links into lower layers
 
     def _link(self, name: bytes, target: bytes) -> None:
-        source = self._copied.get(target)
+        found = self._target(name, target)
+        key = (found.position, found.status.st_ino)
+        source = self._copied.get(key)
         if source is None:
-            source = self._copied[target] = self._copy_up(name, target)
+            source = self._copied[key] = self._copy_up(name, target, found)
         if source != name:
             self._touch(os.path.dirname(name))
             os.link(source, name, src_dir_fd=self._layer, dst_dir_fd=self._layer, follow_symlinks=False)
 
-    def _copy_up(self, name: bytes, target: bytes) -> bytes:
+    def _copy_up(self, name: bytes, target: bytes, found: Found) -> bytes:
         """Copy the lower file into this layer; returns the name of the copy: its own, or else the link's."""
-        found = self._target(name, target)
-        is_free = name != target and lstat(target, self._layer) is None
+        is_free = target not in self._names and lstat(target, self._layer) is None
         place = target if is_free and self._parents(target) else name
         self._touch(os.path.dirname(place))
         self._copy(target, found, place)
-        if place == target and found.status.st_nlink > 1 and stat.S_ISREG(found.status.st_mode):
-            self._link_siblings(target, found)
+        if found.status.st_nlink > 1 and stat.S_ISREG(found.status.st_mode):
+            self._link_siblings(place, found)
         return place
 
     def _target(self, name: bytes, target: bytes) -> Found:
@@ -204,15 +206,14 @@ class _Finisher:
             self._copy_directory(prefix, found.descriptor)
         return True
 
-    def _link_siblings(self, target: bytes, found: Found) -> None:
+    def _link_siblings(self, copy: bytes, found: Found) -> None:
         """Link the file's other visible names to the copy: overlayfs would split them from it."""
         key = (found.status.st_dev, found.status.st_ino)
         for other in self._group(found.descriptor).get(key, []):
-            if other == target or lstat(other, self._layer) is not None or not self._is_visible(other, found):
-                continue
-            if self._parents(other):
+            is_free = other not in self._names and lstat(other, self._layer) is None
+            if is_free and self._is_visible(other, found) and self._parents(other):
                 self._touch(os.path.dirname(other))
-                os.link(target, other, src_dir_fd=self._layer, dst_dir_fd=self._layer, follow_symlinks=False)
+                os.link(copy, other, src_dir_fd=self._layer, dst_dir_fd=self._layer, follow_symlinks=False)
 
     def _is_visible(self, path: bytes, wanted: Found) -> bool:
         found = self._view.lookup(path)
