@@ -25,6 +25,7 @@ class VirtualClock:
     """Time as a test wants it."""
 
     def __init__(self, start_ns: int = START_NS) -> None:
+        self._start_ns = start_ns
         self._now_ns = start_ns
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
@@ -34,8 +35,8 @@ class VirtualClock:
         return self._now_ns
 
     def monotonic(self) -> float:
-        """Seconds since the epoch."""
-        return self._now_ns / SECOND
+        """Seconds since the clock was made."""
+        return (self._now_ns - self._start_ns) / SECOND
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the clock was moved on by `seconds`; at least one turn of the event loop."""

@@ -138,10 +138,10 @@ class StoreLoop:
 
     async def _follow(self, view: View, follower: Follower) -> None:
         self.resync(view)
-        synced = self.clock.monotonic()
+        resync_at = self.clock.monotonic() + RESYNC_S
         while True:
             due = await self._attempt()
-            left = max(0.0, synced + RESYNC_S - self.clock.monotonic())
+            left = max(0.0, resync_at - self.clock.monotonic())
             commits = await follower.batch(
                 timeout_s=left if due is None else min(due, left),
                 quiet_s=self.quiet_s,
@@ -151,9 +151,9 @@ class StoreLoop:
             for commit in commits:
                 for change in commit.changes:
                     self.notice(change)
-            if self.clock.monotonic() - synced >= RESYNC_S:
+            if self.clock.monotonic() >= resync_at:
                 self.resync(self.store.view())
-                synced = self.clock.monotonic()
+                resync_at = self.clock.monotonic() + RESYNC_S
 
     async def _attempt(self) -> float | None:
         if (left := self._not_before - self.clock.monotonic()) > 0:

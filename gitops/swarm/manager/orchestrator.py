@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
 
 from gitops import errors
 from gitops.objects.node import Node
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.clock import Clock, IdSource
-from gitops.swarm.manager import slots
 from gitops.swarm.manager.loop import BACKOFF_MAX_S, BACKOFF_S, StoreLoop
-from gitops.swarm.manager.restart import RestartSupervisor
+from gitops.swarm.manager.restart import RestartSupervisor, should_restart
 from gitops.swarm.manager.tasks import advance, by_slot, may_hold_container, new_task
-from gitops.swarm.manager.updater import IsDirty, Rollout, Updater
+from gitops.swarm.manager.updater import Rollout, Updater
+from gitops.swarm.scheduling import rollout, slots
 from gitops.swarm.store.protocol import Change, Store, Tx, View
 from gitops.swarm.waiting import backoff
 
@@ -36,13 +39,11 @@ Outcome = tuple[Rollout | None, float | None]
 class Orchestrator(StoreLoop):
     """Keeps every replicated service at its number of tasks, all of its present spec."""
 
-    def __init__(
-        self, store: Store, clock: Clock, rng: random.Random, ids: IdSource, *, is_dirty: IsDirty | None = None
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, rng: random.Random, ids: IdSource) -> None:
         super().__init__(store, clock, rng)
         self._ids = ids
         self._restarts = RestartSupervisor(clock, ids)
-        self._updater = Updater(clock, ids, is_dirty or _dirtiness())
+        self._updater = Updater(clock, ids)
         self._rollouts: dict[str, Rollout] = {}
         self._dirty: dict[str, None] = {}
         self._due: dict[str, float] = {}
@@ -77,7 +78,7 @@ class Orchestrator(StoreLoop):
 
     async def _pass(self, service_id: str) -> None:
         try:
-            rollout, wait = await self.store.update(lambda tx: self._reconcile(tx, service_id))
+            update, wait = await self.store.update(lambda tx: self._reconcile(tx, service_id))
         except errors.Unavailable:
             # The store's trouble, not the service's: the whole loop waits.
             self._dirty[service_id] = None
@@ -90,10 +91,10 @@ class Orchestrator(StoreLoop):
             self._due[service_id] = self.clock.monotonic() + wait
             return
         self._service_failures.pop(service_id, None)
-        if rollout is None:
+        if update is None:
             self._rollouts.pop(service_id, None)
         else:
-            self._rollouts[service_id] = rollout
+            self._rollouts[service_id] = update
         if wait is not None:
             self._due[service_id] = self.clock.monotonic() + wait
 
@@ -107,33 +108,44 @@ class Orchestrator(StoreLoop):
             return None, None
         restart_wait = self._restarts.tend(tx, service)
         kept = self._scale(tx, service)
-        rollout, update_wait = self._updater.step(tx, service, kept, self._rollouts.get(service_id))
+        update, update_wait = self._updater.step(tx, service, kept, self._rollouts.get(service_id))
         waits = [wait for wait in (restart_wait, update_wait) if wait is not None]
-        return rollout, min(waits, default=None)
+        return update, min(waits, default=None)
 
     def _scale(self, tx: Tx, service: Service) -> dict[int, list[Task]]:
         """Fill free slots or remove surplus ones; returns the slots that stay, new ones left out."""
         all_tasks = by_slot(tx.tasks_of_service(service.id))
-        occupied = {number: slots.occupants(service, tasks) for number, tasks in all_tasks.items()}
-        occupied = {number: tasks for number, tasks in occupied.items() if tasks}
-        wanted = replicas(service)
-        numbers = slots.free_numbers(occupied)
-        filled = {next(numbers) for _ in range(wanted - len(occupied))}
-        for number in sorted(filled):
+        occupied = occupied_slots(service, all_tasks)
+        plan = slots.scale(occupied, replicas(service))
+        for number in plan.create:
             self._fill(tx, service, number, all_tasks.get(number, []))
-        order = list(occupied) if len(occupied) <= wanted else slots.keep_order(occupied)
-        kept = {number: occupied[number] for number in order[:wanted]}
+        staying = {*plan.keep, *plan.create}
         for number, tasks in all_tasks.items():
-            if number not in kept and number not in filled:
+            if number not in staying:
                 for task in tasks:
                     advance(tx, task, TaskState.REMOVE)
-        return kept
+        return {number: occupied[number] for number in plan.keep}
 
     def _fill(self, tx: Tx, service: Service, number: int, former: list[Task]) -> None:
         """A new task in a free slot; where the former one still stops, it waits for that."""
         must_wait = any(may_hold_container(tx, task) for task in former)
         desired = TaskState.READY if must_wait else TaskState.RUNNING
         tx.create(new_task(service, number, self._ids(), desired, self.clock.now_ns()))
+
+
+def occupied_slots(service: Service, all_tasks: Mapping[int, Sequence[Task]]) -> slots.Slots:
+    """The slots that count, each with the tasks that stand for it; `all_tasks` are the service's by slot."""
+
+    def is_free(last: Task) -> bool:
+        if last.desired_state is TaskState.REMOVE:
+            return True
+        if rollout.is_rolling_back(service) and last.spec_version != service.spec_version:
+            # The spec that is rolled back to gets another chance in every slot, once.
+            return True
+        return should_restart(last, all_tasks[last.slot])
+
+    tasks = (task for tasks in all_tasks.values() for task in tasks)
+    return slots.occupancy(replace(service, update_status=None), tasks, is_free).occupied
 
 
 def is_replicated(service: Service) -> bool:
@@ -154,9 +166,3 @@ def _concerns_tasks(change: Change) -> bool:
     if not isinstance(node, Node) or not isinstance(old, Node):
         return True
     return node.status.state != old.status.state or node.spec != old.spec or node.description != old.description
-
-
-def _dirtiness() -> IsDirty:
-    from gitops.swarm.scheduling import dirtiness
-
-    return dirtiness.is_dirty

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from gitops.objects import base
 from gitops.objects.node import Cluster, Orchestration
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.manager.loop import StoreLoop
 from gitops.swarm.manager.tasks import by_slot, is_runnable
+from gitops.swarm.scheduling import restart, slots
 from gitops.swarm.store.protocol import Change, Tx, View
 
 
@@ -75,9 +75,7 @@ def victims(view: View, service_id: str, kept: int) -> list[Task]:
     gone = [task for task in tasks if is_removable(task)]
     if service is None:
         return gone
-    policy = service.spec.task_template.restart_policy
-    if policy is not None and policy.max_attempts:
-        kept = policy.max_attempts + 1
+    kept = restart.retention(kept, service.spec.task_template.restart_policy)
     for slot in by_slot(task for task in tasks if not is_removable(task)).values():
         gone.extend(surplus(slot, kept))
     return gone
@@ -94,12 +92,7 @@ def surplus(tasks: Sequence[Task], kept: int) -> list[Task]:
     if kept < 0 or excess <= 0 or tasks[-1].desired_state is TaskState.READY:
         return []
     history = [task for task in tasks[:-1] if not is_runnable(task) and _is_over(task)]
-    return sorted(history, key=by_time)[:excess]
-
-
-def by_time(task: Task) -> tuple[int, int, str]:
-    """The order of tasks in time: by what was last observed, then by creation, then by id."""
-    return (base.parse_time(task.status.timestamp), base.parse_time(task.created_at), task.id)
+    return sorted(history, key=slots.sort_key)[:excess]
 
 
 def _is_over(task: Task) -> bool:

@@ -20,13 +20,16 @@ from gitops.swarm.clock import Clock, IdSource
 from gitops.swarm.manager.tasks import (
     advance,
     by_slot,
-    has_valid_node,
     is_runnable,
     may_hold_container,
     new_task,
     node_of,
 )
+from gitops.swarm.scheduling import restart
 from gitops.swarm.store.protocol import Tx, View
+
+_INSTANT_S = 0.001
+"""Seconds that aren't waited for: two clocks differ by as much."""
 
 
 class RestartSupervisor:
@@ -56,12 +59,12 @@ class RestartSupervisor:
         for task in tasks:
             if not is_runnable(task):
                 continue
-            is_dead = task.status.state.is_terminal or not has_valid_node(tx, task)
+            is_dead = restart.is_dead(task, node_of(tx, task))
             if not is_dead and task.desired_state is not TaskState.READY:
                 continue
             # A second failure while the delay runs waits for its end: no tight loop when an image is missing.
             left = self._time_left(tx, task, tasks) if task.desired_state is TaskState.READY else 0.0
-            if left > 0:
+            if left > _INSTANT_S:
                 wait = left if wait is None else min(wait, left)
             elif is_dead:
                 self._replace(tx, service, task, tasks)
@@ -96,27 +99,8 @@ class RestartSupervisor:
 
 
 def should_restart(task: Task, tasks: Sequence[Task]) -> bool:
-    """Whether the policy gives a task that is over a successor; `tasks` are its slot's, in the order of creation."""
-    policy = defaults.restart_policy(task.spec.restart_policy)
-    if policy.condition == "none":
-        return False
-    if policy.condition == "on-failure" and task.status.state is TaskState.COMPLETE:
-        return False
-    most = policy.max_attempts or 0
-    return most == 0 or restarts(task, tasks, policy.window or 0) < most
-
-
-def restarts(task: Task, tasks: Sequence[Task], window_ns: int) -> int:
-    """How many restarts of this spec the slot saw before `task` ended, within `window_ns` of that (0: ever).
-
-    The first task of a spec is no restart.
-    """
-    of_spec = [other for other in tasks if other.spec_version == task.spec_version]
-    made = [base.parse_time(other.created_at) for other in of_spec[1:]]
-    if not window_ns:
-        return len(made)
-    ended = base.parse_time(task.status.applied_at or task.status.timestamp)
-    return sum(1 for moment in made if moment >= ended - window_ns)
+    """Whether the policy gives a task that is over a successor; `tasks` are all of its slot."""
+    return restart.should_restart(task, restart.rebuild(tasks))
 
 
 def predecessor(task: Task, tasks: Sequence[Task]) -> Task | None:
@@ -142,13 +126,13 @@ def delay_s(view: View, task: Task, before: Task | None) -> float:
         return 0.0
     if before.spec_version != task.spec_version and not _ended_before(before, task):
         return 0.0
-    return (defaults.restart_policy(task.spec.restart_policy).delay or 0) / base.SECOND
+    return restart.delay_ns(task, None) / base.SECOND
 
 
 def _ended_before(before: Task, task: Task) -> bool:
     """Whether `before` was over when `task` was made, so that `task` is no update of it but its restart."""
     ended = base.parse_time(before.status.applied_at or before.status.timestamp)
-    return before.status.state.is_terminal and ended < base.parse_time(task.created_at)
+    return before.status.state.is_terminal and ended <= base.parse_time(task.created_at)
 
 
 def _is_waiting(task: Task | None) -> bool:

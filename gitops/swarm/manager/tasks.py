@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -51,14 +51,6 @@ def is_runnable(task: Task) -> bool:
     return task.desired_state.rank <= TaskState.RUNNING.rank
 
 
-def has_valid_node(view: View, task: Task) -> bool:
-    """Whether the task's node, if it has one, exists and is neither down nor drained; unknown ones keep theirs."""
-    if not task.node_id:
-        return True
-    node = view.get(Node, task.node_id)
-    return node is not None and node.status.state != "down" and node.spec.availability != "drain"
-
-
 def may_hold_container(view: View, task: Task) -> bool:
     """Whether something of the task may still run: it was given to a node, which is there and didn't say it ended."""
     if task.status.state.is_terminal or task.status.state.rank < TaskState.ASSIGNED.rank:
@@ -70,8 +62,3 @@ def may_hold_container(view: View, task: Task) -> bool:
 def node_of(view: View, task: Task) -> Node | None:
     """The task's node."""
     return view.get(Node, task.node_id) if task.node_id else None
-
-
-def newest(tasks: Mapping[int, list[Task]], slot: int) -> Task | None:
-    """The last task made in a slot."""
-    return tasks[slot][-1] if tasks.get(slot) else None

@@ -21,22 +21,20 @@ from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from typing import Literal
 
-from msgspec.structs import replace
-
 from gitops.objects import base, defaults
-from gitops.objects.base import Version
-from gitops.objects.service import Service, ServiceSpec, UpdateConfig, UpdateStatus
+from gitops.objects.node import Node
+from gitops.objects.service import Service, ServiceSpec, UpdateConfig
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.clock import Clock, IdSource
 from gitops.swarm.manager.tasks import advance, by_slot, is_runnable, may_hold_container, new_task
+from gitops.swarm.scheduling import dirtiness, rollout
 from gitops.swarm.store.protocol import Tx, View
 
 log = logging.getLogger(__name__)
 
 Slots = Mapping[int, Sequence[Task]]
 """The tasks that stand for each slot, in the order in which slots are to be updated."""
-IsDirty = Callable[[View, Service, Task], bool]
-"""Whether a task differs from what its service now asks for."""
+Order = Literal["stop-first", "start-first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Rollout:
         return monitor if self.delay_s < monitor else self.delay_s + 1
 
     @property
-    def order(self) -> Literal["stop-first", "start-first"]:
+    def order(self) -> Order:
         """What comes first in a slot.
 
         Where only one of two tasks can be on a node, the new one could never start beside the old one.
@@ -100,10 +98,9 @@ class Rollout:
 class Updater:
     """Moves rollouts on."""
 
-    def __init__(self, clock: Clock, ids: IdSource, is_dirty: IsDirty) -> None:
+    def __init__(self, clock: Clock, ids: IdSource) -> None:
         self._clock = clock
         self._ids = ids
-        self._is_dirty = is_dirty
 
     def step(
         self, tx: Tx, service: Service, slots: Slots, former: Rollout | None
@@ -112,196 +109,159 @@ class Updater:
 
         Runs inside a transaction, and may be run again: `former` is not changed.
         """
-        rollout = former.copy() if former is not None and former.spec == service.spec else None
-        if rollout is None:
-            rollout = self._begin(tx, service, slots)
-        if rollout is None:
+        update = former.copy() if former is not None and former.spec == service.spec else None
+        if update is None:
+            update = self._begin(tx, service, slots)
+        elif not update.is_stopped and service.update_status is None:
+            # The same spec, given again, takes the status away; the update goes on.
+            tx.update(rollout.started(service, self._clock.now_ns()))
+        if update is None:
             self._settle(tx, service, slots, set())
             return None, None
-        if not rollout.is_stopped:
-            # The same spec, given again, takes the status away; the update goes on.
-            self._set_status(tx, service.id, lambda status: status or self._started(None))
-        if self._judge(tx, service, rollout):
-            return None, 0.0
-        self._work(tx, service, slots, rollout)
-        self._settle(tx, service, slots, {worker.slot for worker in rollout.workers})
-        return self._end(tx, service, rollout)
+        if self._judge(tx, service.id, update):
+            return None, None
+        self._work(tx, service, slots, update)
+        self._settle(tx, service, slots, {worker.slot for worker in update.workers})
+        return self._end(tx, service.id, update)
 
     def _begin(self, tx: Tx, service: Service, slots: Slots) -> Rollout | None:
-        status = service.update_status.state if service.update_status else ""
-        if status in ("paused", "rollback_paused"):
+        if rollout.is_paused(service):
             return None
-        dirty = [slot for slot, tasks in slots.items() if self._is_dirty_slot(tx, service, tasks)]
+        dirty = rollout.dirty_slots(service, slots, list(slots), _nodes(tx))
         if not dirty:
-            if status in ("updating", "rollback_started"):
-                self._set_status(tx, service.id, self._completed)
+            self._complete(tx, service.id)
             return None
-        config = service.spec.rollback_config if status == "rollback_started" else service.spec.update_config
-        config = defaults.update_config(config)
-        if status != "rollback_started":
-            self._set_status(tx, service.id, self._started)
+        if rollout.state_of(service) not in (rollout.UPDATING, rollout.ROLLBACK_STARTED):
+            service = tx.update(rollout.started(service, self._clock.now_ns()))
+        config = rollout.config_of(service)
         count = min(config.parallelism or len(dirty), len(dirty))
         return Rollout(service.spec, config, len(dirty), dirty, [Worker() for _ in range(count)])
 
-    def _is_dirty_slot(self, view: View, service: Service, tasks: Sequence[Task]) -> bool:
-        return len(tasks) > 1 or any(self._is_dirty(view, service, task) for task in tasks)
-
     # Failures
 
-    def _judge(self, tx: Tx, service: Service, rollout: Rollout) -> bool:
+    def _judge(self, tx: Tx, service_id: str, update: Rollout) -> bool:
         """Count failures and act on them; whether the rollout is over by that."""
-        now = self._clock.monotonic()
-        for task_id, since in rollout.made.items():
+        for task_id, since in update.made.items():
             task = tx.get(Task, task_id)
             if task is None:
                 continue
             if since is None and task.status.state is TaskState.RUNNING:
-                rollout.made[task_id] = now
-            elif self._is_counted(task, since, rollout):
-                rollout.failed.add(task_id)
-                too_many = len(rollout.failed) / rollout.total > rollout.config.max_failure_ratio
-                if too_many and not rollout.is_stopped:
-                    return self._give_up(tx, service.id, rollout, task_id)
+                update.made[task_id] = self._clock.monotonic()
+            elif task_id not in update.failed and self._is_early_failure(task, since, update):
+                update.failed.add(task_id)
+                if not update.is_stopped and self._act_on_failure(tx, service_id, update, task_id):
+                    return True
         return False
 
-    def _is_counted(self, task: Task, since: float | None, rollout: Rollout) -> bool:
-        """Whether a new task's state is one more failure of the update."""
-        if rollout.config.failure_action == "continue" or task.id in rollout.failed or not is_failure(task):
-            return False
-        return since is None or self._clock.monotonic() - since <= rollout.monitor_s
+    def _is_early_failure(self, task: Task, since: float | None, update: Rollout) -> bool:
+        """Whether a new task failed before it ran, or within the monitor time after."""
+        return is_failure(task) and (since is None or self._clock.monotonic() - since <= update.monitor_s)
 
-    def _give_up(self, tx: Tx, service_id: str, rollout: Rollout, task_id: str) -> bool:
-        service = tx.get(Service, service_id)
-        assert service is not None
-        is_rollback = service.update_status is not None and service.update_status.state == "rollback_started"
-        reason = f"due to failure or early termination of task {task_id}"
-        if rollout.config.failure_action == "rollback" and not is_rollback:
-            if service.previous_spec is not None:
-                tx.update(self._rolled_back(service, f"update rolled back {reason}"))
-                return True
-            reason += ", and there is no previous spec to roll back to"
-        # A rollback that fails is never rolled back in its turn: that would go to and fro for ever.
-        state, word = ("rollback_paused", "rollback") if is_rollback else ("paused", "update")
-        status = replace(service.update_status or UpdateStatus(), state=state, message=f"{word} paused {reason}")
-        tx.update(replace(service, update_status=status))
-        rollout.is_stopped = True
-        rollout.queue.clear()
+    def _act_on_failure(self, tx: Tx, service_id: str, update: Rollout, task_id: str) -> bool:
+        service = _stored(tx, service_id)
+        verdict = rollout.judge(service, len(update.failed), update.total)
+        if verdict == "rollback" and service.previous_spec is not None:
+            tx.update(rollout.rolled_back(service, task_id, self._clock.now_ns(), tx.version))
+            return True
+        if verdict != "go on":
+            if verdict == "rollback":
+                log.warning("service %s has no previous spec to roll back to: its update is paused", service.spec.name)
+            tx.update(rollout.paused(service, task_id))
+            update.is_stopped = True
+            update.queue.clear()
         return False
-
-    def _rolled_back(self, service: Service, message: str) -> Service:
-        assert service.previous_spec is not None
-        return replace(
-            service,
-            spec=service.previous_spec,
-            previous_spec=None,
-            # A new version, by which attempts are counted anew. Tasks that were not updated yet are equal to it.
-            spec_version=Version(index=service.version.index),
-            previous_spec_version=None,
-            update_status=UpdateStatus(state="rollback_started", started_at=self._now(), message=message),
-        )
 
     # Slots
 
-    def _work(self, tx: Tx, service: Service, slots: Slots, rollout: Rollout) -> None:
+    def _work(self, tx: Tx, service: Service, slots: Slots, update: Rollout) -> None:
         now = self._clock.monotonic()
-        for index, worker in enumerate(rollout.workers):
+        for index, worker in enumerate(update.workers):
             if worker.slot is not None:
-                worker = self._follow(tx, slots, rollout, worker)
-            while worker.slot is None and worker.free_at <= now and rollout.queue:
-                worker = self._take(tx, service, slots, rollout, rollout.queue.pop(0))
-            rollout.workers[index] = worker
+                worker = self._follow(tx, slots, update, worker)
+            while worker.slot is None and worker.free_at <= now and update.queue:
+                worker = self._take(tx, service, slots, update, update.queue.pop(0))
+            update.workers[index] = worker
 
-    def _follow(self, tx: Tx, slots: Slots, rollout: Rollout, worker: Worker) -> Worker:
+    def _follow(self, tx: Tx, slots: Slots, update: Rollout, worker: Worker) -> Worker:
         """See whether a worker's slot is done: its new task runs, is over, or is gone."""
         task = tx.get(Task, worker.task_id)
         if task is not None and task.status.state.rank < TaskState.RUNNING.rank:
             return worker
         if task is not None and task.status.state is TaskState.RUNNING and worker.slot is not None:
-            self._stop_others(tx, slots.get(worker.slot, ()), task)
-        return Worker(free_at=self._clock.monotonic() + rollout.delay_s)
+            _stop_others(tx, slots.get(worker.slot, ()), task)
+        return Worker(free_at=self._clock.monotonic() + update.delay_s)
 
-    def _take(self, tx: Tx, service: Service, slots: Slots, rollout: Rollout, slot: int) -> Worker:
+    def _take(self, tx: Tx, service: Service, slots: Slots, update: Rollout, slot: int) -> Worker:
         """Begin with a slot; a free worker where nothing is to be done in it."""
         tasks = slots.get(slot, ())
-        if not tasks or not self._is_dirty_slot(tx, service, tasks):
+        if not tasks or not dirtiness.is_slot_dirty(service, tasks, _nodes(tx)):
             return Worker()
-        is_start_first = rollout.order == "start-first"
-        task = next((task for task in tasks if is_runnable(task) and not self._is_dirty(tx, service, task)), None)
+        step = rollout.step(service, tasks, _nodes(tx))
+        task = step.task
         if task is None:
-            task = self._make(tx, service, slot, is_start_first)
-        elif is_start_first:
+            task = self._make(tx, service, slot, update.order)
+        elif update.order == "start-first":
             task = advance(tx, task, TaskState.RUNNING)
-        if not is_start_first:
-            self._stop_others(tx, tasks, task)
-        rollout.made.setdefault(task.id, None)
+        if update.order == "stop-first":
+            # A task that is READY by now is let go by the restart supervisor, when these have stopped.
+            _stop_others(tx, tasks, task)
+        update.made.setdefault(task.id, None)
         return Worker(slot=slot, task_id=task.id)
 
-    def _make(self, tx: Tx, service: Service, slot: int, is_start_first: bool) -> Task:
+    def _make(self, tx: Tx, service: Service, slot: int, order: Order) -> Task:
         former = by_slot(tx.tasks_of_service(service.id)).get(slot, [])
-        must_wait = not is_start_first and any(may_hold_container(tx, task) for task in former)
+        must_wait = order == "stop-first" and any(may_hold_container(tx, task) for task in former)
         desired = TaskState.READY if must_wait else TaskState.RUNNING
         return tx.create(new_task(service, slot, self._ids(), desired, self._clock.now_ns()))
-
-    @staticmethod
-    def _stop_others(tx: Tx, tasks: Sequence[Task], kept: Task) -> None:
-        for task in tasks:
-            if task.id != kept.id and is_runnable(task):
-                advance(tx, task, TaskState.SHUTDOWN)
 
     def _settle(self, tx: Tx, service: Service, slots: Slots, busy: set[int | None]) -> None:
         """Stop what start-first left beside a task that runs by now: after a failure, or a change of managers."""
         for slot, tasks in slots.items():
             if slot in busy or len(tasks) < 2:
                 continue
-            for task in tasks:
-                if (
-                    task.status.state is TaskState.RUNNING
-                    and is_runnable(task)
-                    and not self._is_dirty(tx, service, task)
-                ):
-                    self._stop_others(tx, tasks, task)
-                    break
+            step = rollout.step(service, tasks, _nodes(tx))
+            if step.action == "keep" and step.task is not None and step.task.status.state is TaskState.RUNNING:
+                _stop_others(tx, tasks, step.task)
 
     # The end
 
-    def _end(self, tx: Tx, service: Service, rollout: Rollout) -> tuple[Rollout | None, float | None]:
+    def _end(self, tx: Tx, service_id: str, update: Rollout) -> tuple[Rollout | None, float | None]:
         now = self._clock.monotonic()
-        free = [worker.free_at for worker in rollout.workers if worker.slot is None]
-        if rollout.queue and free:
-            return rollout, max(0.0, min(free) - now)
-        if len(free) < len(rollout.workers):
-            return rollout, None
-        if rollout.is_stopped:
+        free = [worker.free_at for worker in update.workers if worker.slot is None]
+        if update.queue and free:
+            return update, max(0.0, min(free) - now)
+        if len(free) < len(update.workers):
+            return update, None
+        if update.is_stopped:
             return None, None
-        if rollout.ends_at is None:
-            is_watched = rollout.config.failure_action != "continue"
-            rollout.ends_at = now + (rollout.monitor_s if is_watched else 0.0)
-        if rollout.ends_at > now:
-            return rollout, rollout.ends_at - now
-        self._set_status(tx, service.id, self._completed)
+        if update.ends_at is None:
+            is_watched = update.config.failure_action != "continue"
+            update.ends_at = now + (update.monitor_s if is_watched else 0.0)
+        if update.ends_at > now:
+            return update, update.ends_at - now
+        self._complete(tx, service_id)
         return None, None
 
-    def _set_status(
-        self, tx: Tx, service_id: str, change: Callable[[UpdateStatus | None], UpdateStatus | None]
-    ) -> None:
-        service = tx.get(Service, service_id)
-        assert service is not None
-        status = change(service.update_status)
-        if status != service.update_status:
-            tx.update(replace(service, update_status=status))
+    def _complete(self, tx: Tx, service_id: str) -> None:
+        service = _stored(tx, service_id)
+        if rollout.state_of(service) in (rollout.UPDATING, rollout.ROLLBACK_STARTED):
+            tx.update(rollout.completed(service, self._clock.now_ns()))
 
-    def _started(self, status: UpdateStatus | None) -> UpdateStatus:
-        return UpdateStatus(state="updating", started_at=self._now(), message="update in progress")
 
-    def _completed(self, status: UpdateStatus | None) -> UpdateStatus | None:
-        if status is None or status.state not in ("updating", "rollback_started"):
-            return status
-        word = "rollback" if status.state == "rollback_started" else "update"
-        state = "rollback_completed" if word == "rollback" else "completed"
-        return replace(status, state=state, completed_at=self._now(), message=f"{word} completed")
+def _nodes(view: View) -> Callable[[str], Node | None]:
+    return lambda node_id: view.get(Node, node_id)
 
-    def _now(self) -> str:
-        return base.format_time(self._clock.now_ns())
+
+def _stored(view: View, service_id: str) -> Service:
+    service = view.get(Service, service_id)
+    assert service is not None, "the service was there at the start of the transaction"
+    return service
+
+
+def _stop_others(tx: Tx, tasks: Sequence[Task], kept: Task) -> None:
+    for task in tasks:
+        if task.id != kept.id and is_runnable(task):
+            advance(tx, task, TaskState.SHUTDOWN)
 
 
 def is_failure(task: Task) -> bool:
