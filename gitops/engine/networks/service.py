@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 import weakref
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 5.0
 """How often the rules are looked at: a firewall that is reloaded takes ours away."""
+_FULL_LOOK = 12
 _Joined = list[tuple[NetworkRecord, Attachment]]
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
@@ -440,17 +442,18 @@ class NetworkService:
 
     async def _watch(self) -> None:
         """Put back what others took away: a reloaded firewall, a changed sysctl."""
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(WATCH_INTERVAL_S)
             try:
-                await self._look_after()
+                # Now and then whatever the kernel's counter says: a change right after one of ours hides behind it.
+                await self._look_after(is_full=number % _FULL_LOOK == 0)
             except errors.GitopsError as error:
                 log.warning("looking after the network rules failed, trying again: %s", error)
 
-    async def _look_after(self) -> None:
+    async def _look_after(self, *, is_full: bool = False) -> None:
         if await self._kernel.filters_bridges() != self._is_filtered:
             await self._set_port_flags()
-        if not await self._kernel.is_touched():
+        if not is_full and not await self._kernel.is_touched():
             return
         differences = await self._rules.differences()
         if differences:
