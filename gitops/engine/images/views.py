@@ -175,7 +175,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
         if letter in "*?":
             pieces.append("[^/]*" if letter == "*" else "[^/]")
         elif letter == "[" and (end := pattern.find("]", position + 1)) > 0:
-            inside = pattern[position:end].replace("\\", r"\\").replace("[", r"\[")
+            inside = re.sub(r"([\\\[&~|])", r"\\\1", pattern[position:end]).replace("--", r"-\-")
             pieces.append(f"(?!/)[{inside}]")
             position = end + 1
         else:

@@ -142,7 +142,7 @@ class Repository:
         self._client = client
         self._wire = wire
         self._origin = origin
-        self._base = URL(f"{origin.url}/v2/{reference.path}".replace("//v2", "/v2"), encoded=True)
+        self._base = URL(f"{str(origin.url).rstrip('/')}/v2/{reference.path}", encoded=True)
         self._authorizer = credentials.Authorizer(wire, origin, f"repository:{reference.path}:pull", auth)
 
     async def head(self, name: str) -> str | None:

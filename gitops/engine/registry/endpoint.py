@@ -20,7 +20,7 @@ from gitops import errors
 from gitops.oci import reference
 
 CERTIFICATES = (Path("/etc/gitops/certs.d"), Path("/etc/docker/certs.d"))
-"""Each has a directory a registry (`host:port`) with its CA, `*.crt`, and perhaps our `*.cert` and `*.key`, as Docker."""
+"""Each has a directory a registry (`host:port`) with its CA, `*.crt`, and perhaps our `*.cert` and `*.key`."""
 
 _HUB = "registry-1.docker.io"
 

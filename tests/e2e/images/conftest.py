@@ -253,6 +253,11 @@ class Host:
     def temporary(self) -> list[Path]:
         return sorted((self.root / "tmp").iterdir())
 
+    async def trash_is_empty(self) -> None:
+        """Wait until the background deletion is through."""
+        trash = self.service._store.trash
+        assert await asyncio.to_thread(trash.wait_until_empty, 10)
+
     def read(self, image_id: str, name: str) -> bytes:
         """The file of an image, from the topmost layer that has it."""
         for layer in self.service.layers(image_id):
