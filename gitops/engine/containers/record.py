@@ -83,6 +83,8 @@ class ContainerRecord(Wire, frozen=True):
     started_ns: int = 0
     finished_ns: int = 0
     restart_count: int = 0
+    removes_volumes: bool = False
+    """It is being removed together with its anonymous volumes."""
     was_stopped: bool = False
     """Somebody stopped it: `unless-stopped` leaves it so."""
     is_filled: bool = False

@@ -454,5 +454,6 @@ class ContainerService:
         return [
             one.id
             for one in self._containers.values()
-            if any(mount.type == "volume" and mount.source == volume for mount in one.record.mounts)
+            if not one.record.removes_volumes
+            and any(mount.type == "volume" and mount.source == volume for mount in one.record.mounts)
         ]

@@ -410,8 +410,11 @@ class Supervisor:
         if container.record.is_alive:
             await self._kill_now(container, exits)
         async with container.lock:
-            self.save(container, status=record.REMOVING)
+            # With all that a later start needs to finish it.
+            self.save(container, status=record.REMOVING, removes_volumes=volumes)
             await self._launcher.take_down(container.record)
+            if volumes:
+                await self._remove_volumes(container)
             await self._launcher.in_thread(self._files.remove, container.id)
             await self._launcher.in_thread(remove_tree, self._launcher.folder(container.id))
             self._database.delete(record.TABLE, container.id)
@@ -419,8 +422,6 @@ class Supervisor:
             container.is_gone = True
             self.tell(container, "destroy")
             container.notify()
-        if volumes:
-            await self._remove_volumes(container)
 
     async def _remove_volumes(self, container: Container) -> None:
         for mount in container.record.mounts:

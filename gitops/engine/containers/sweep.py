@@ -47,7 +47,7 @@ async def _settle(container: Container, runtime: Runtime, launcher: Launcher, su
     now = container.record
     found = adoption.survey(now, runtime, launcher.groups.path(container.id))
     if now.status == record.REMOVING:
-        await supervisor.remove(container, force=True, volumes=now.host_config.auto_remove)
+        await supervisor.remove(container, force=True, volumes=now.removes_volumes)
     elif found.finding is Finding.RUNNING:
         _adopt(container, found, launcher, supervisor)
     elif found.finding is Finding.ENDED:
