@@ -1,0 +1,201 @@
+"""The node graph of a YAML text, from libyaml, with bounds that its C code lacks and errors that people understand.
+
+Every node has its start and end (`start_mark.line`, `.column`, from 0). A node without a tag has `ctag` UNTAGGED, a
+plain scalar an empty `style`; nothing is resolved here. Two things of libyaml are mended. It recurses unbounded: a
+deep text would crash the process. And the version in the wheel knows YAML 1.1's plain scalars only, so that
+`[curl, http://localhost/]` is refused: such a text is parsed a second time with the marks inside words replaced, and
+the words are put back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from _ruamel_yaml import CParser  # type: ignore[import-not-found]
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.tag import Tag
+
+__all__ = [
+    "MAX_DEPTH",
+    "UNTAGGED",
+    "MappingNode",
+    "Node",
+    "ScalarNode",
+    "SequenceNode",
+    "TextProblem",
+    "children",
+    "compose",
+    "decode",
+]
+
+UNTAGGED = Tag(suffix="?")
+"""The `ctag` of every node that carries no tag of its own; compare by identity."""
+
+MAX_DEPTH = 64
+"""Collections within collections. The deepest field of any kind is at 9."""
+
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+_INNER = re.compile(r"(?<=[^\s,\[\]{}\"'])[:?](?=[^\s,\[\]{}])|(?<=[\s,\[])::?(?=[0-9A-Za-z])")
+_STAND_INS = "".join(map(chr, range(0xE100, 0xE140)))
+
+
+class TextProblem(Exception):
+    """A text is no YAML, or not one that we take; line and column from 0."""
+
+    def __init__(self, line: int, column: int, reason: str, hint: str = "", width: int = 1) -> None:
+        super().__init__(reason)
+        self.line, self.column, self.reason, self.hint, self.width = line, column, reason, hint, width
+
+
+class _Parser(CParser):  # type: ignore[misc]
+    """The C parser with a bound on depth, and no tags resolved."""
+
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        self.depth = 0
+
+    def resolve(self, kind: type[Node], value: object, implicit: object) -> Tag:
+        return UNTAGGED
+
+    def descend_resolver(self, parent: Node | None, index: object) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH and parent is not None:
+            raise TextProblem(parent.start_mark.line, parent.start_mark.column, f"nested more than {MAX_DEPTH} deep")
+
+    def ascend_resolver(self) -> None:
+        self.depth -= 1
+
+
+def decode(data: bytes) -> str:
+    """The text of a file.
+
+    Raises:
+        TextProblem: not UTF-8, or with characters that YAML forbids, NUL among them.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise TextProblem(0, 0, "the file is UTF-16", "save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", "replace")
+        line, column = _at(before, len(before))
+        raise TextProblem(line, column, f"not UTF-8: byte 0x{data[error.start]:02x}", "save it as UTF-8") from error
+    if found := _FORBIDDEN.search(text):
+        line, column = _at(text, found.start())
+        code = ord(found.group())
+        name = "a NUL byte" if code == 0 else f"the control character U+{code:04X}"
+        raise TextProblem(line, column, f"{name} has no place in a YAML file", "remove it")
+    return text
+
+
+def compose(text: str) -> list[Node]:
+    """The root node of each document that isn't empty.
+
+    Raises:
+        TextProblem: not YAML, or nested too deep.
+    """
+    try:
+        return _compose(text)
+    except YAMLError as error:
+        again = _with_stand_ins(text)
+        if again is None:
+            raise _problem(error, text) from error
+        first = error
+    stand_ins, patched = again
+    try:
+        nodes = _compose(patched)
+    except YAMLError as error:
+        raise _problem(first, text) from error
+    back = str.maketrans(stand_ins, ":?")
+    seen: set[int] = set()
+    for node in nodes:
+        _put_back(node, back, seen)
+    return nodes
+
+
+def _compose(text: str) -> list[Node]:
+    parser = _Parser(text)
+    nodes: list[Node] = []
+    while parser.check_node():
+        node = parser.get_node()
+        if not (isinstance(node, ScalarNode) and node.value == "" and node.ctag is UNTAGGED):
+            nodes.append(node)
+    return nodes
+
+
+def _with_stand_ins(text: str) -> tuple[str, str] | None:
+    """The text with `:` and `?` inside words replaced, one character for one, so that positions hold."""
+    free = [mark for mark in _STAND_INS if mark not in text][:2]
+    if len(free) < 2 or not _INNER.search(text):
+        return None
+    table = str.maketrans(":?", "".join(free))
+    return "".join(free), _INNER.sub(lambda found: found.group().translate(table), text)
+
+
+def _put_back(root: Node, table: dict[int, int], seen: set[int]) -> None:
+    todo: list[Node] = [root]
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, ScalarNode):
+            node.value = node.value.translate(table)
+            if node.ctag is not UNTAGGED:
+                node.tag = node.tag.translate(table)
+        else:
+            todo.extend(children(node))
+
+
+def children(node: Node) -> Iterator[Node]:
+    """The nodes directly below: keys and values, or items."""
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            yield key
+            yield value
+    elif isinstance(node, SequenceNode):
+        yield from node.value
+
+
+_REASONS = {
+    "mapping values are not allowed in this context": (
+        'a ":" that isn\'t expected here',
+        "quote the value, or check the indentation",
+    ),
+    "did not find expected key": ("a key is expected here", "check the indentation and the quotes above"),
+    "could not find expected ':'": ('a key without ":"', "write `key: value`"),
+    "did not find expected '-' indicator": ("a list item is expected here", "check the indentation"),
+    "found unexpected end of stream": ("the file ends inside a quoted text", "close the quote"),
+    "block sequence entries are not allowed in this context": ("a list item isn't allowed here", "begin a new line"),
+    "found undefined alias": ("no anchor of this name stands above", "define it with &name first"),
+    "found a tab character where an indentation space is expected": ("a tab", "YAML is indented with spaces"),
+    "did not find expected node content": ("a value is expected here", "close the bracket, or write a value"),
+    "did not find expected ',' or ']'": ("a list isn't closed", 'a "," or "]" is expected here'),
+    "did not find expected ',' or '}'": ("a map isn't closed", 'a "," or "}" is expected here'),
+}
+
+
+def _problem(error: YAMLError, text: str) -> TextProblem:
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    if mark is None:
+        return TextProblem(0, 0, f"not YAML: {error}")
+    reason, hint = _REASONS.get(error.problem, (error.problem, ""))
+    line, column = mark.line, mark.column
+    lines = text.splitlines()
+    here = lines[line] if line < len(lines) else ""
+    if here[column : column + 1] == "\t" or "\t" in here[: len(here) - len(here.lstrip())]:
+        reason, hint = "a tab", "YAML is indented with spaces"
+        column = here.index("\t")
+    elif error.problem == "found character that cannot start any token":
+        reason, hint = f"a value can't begin with {here[column : column + 1]!r}", "quote it"
+    elif "{{" in here or "{%" in here:
+        hint = "a template's name must end in .j2"
+    if line >= len(lines) and lines:
+        line, column = len(lines) - 1, max(len(lines[-1]) - 1, 0)
+    return TextProblem(line, column, f"not YAML: {reason}", hint)
+
+
+def _at(text: str, offset: int) -> tuple[int, int]:
+    return text.count("\n", 0, offset), offset - (text.rfind("\n", 0, offset) + 1)
