@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
-
-import msgspec
+from typing import TypeVar
 
 from gitops import errors
-from gitops.objects import base
+from gitops.objects import wire
 
 T = TypeVar("T")
 _OUT_OF_SEQUENCE = "update out of sequence"
@@ -48,25 +46,12 @@ def message_of(body: bytes) -> str:
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """The object in an answer. Go writes null for an empty list or map: it counts as absent.
+    """The object in an answer.
 
     Raises:
         errors.RuntimeFailure: what came is not of that kind.
     """
     try:
-        return base.from_json(body, kind)
-    except errors.Invalid:
-        pass
-    try:
-        return msgspec.convert(_without_nulls(json.loads(body)), type=kind, strict=False)
-    except (ValueError, msgspec.ValidationError) as error:
-        name = getattr(kind, "__name__", kind)
-        raise errors.RuntimeFailure(f"the engine's answer can't be read as {name}: {error}") from error
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
+        return wire.decode(body, kind)
+    except errors.Invalid as error:
+        raise errors.RuntimeFailure(f"the engine's answer can't be read: {error}") from error

@@ -1,0 +1,174 @@
+"""What holds for every answer: headers, the API's version, errors, one line in the log.
+
+The log never holds a body, a header or a query: these carry secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from aiohttp import web
+
+import gitops
+from gitops import config, errors
+from gitops.api import answers, statuses
+from gitops.api.context import SWARM, Handler, is_stream
+
+log = logging.getLogger("gitops.api")
+access = logging.getLogger("gitops.api.access")
+
+_QUIET = frozenset({"GET", "HEAD"})
+
+
+def headers() -> dict[str, str]:
+    """Sent with every answer, errors included: clients negotiate by them."""
+    return {
+        "Api-Version": config.API_VERSION,
+        "Docker-Experimental": "false",
+        "Ostype": "linux",
+        "Server": f"Docker/{gitops.__version__} ({platform.system().lower()})",
+    }
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal handler: runs just before an answer's head is sent, whatever made it."""
+    response.headers.update(headers())
+
+
+def swarm_header(app: web.Application) -> str:
+    """The node's place in a swarm, as the CLI wants it in `_ping`."""
+    node = app[SWARM]
+    return "active/manager" if node.state == "active" else node.state
+
+
+class Actions:
+    """Requests that must run to their end although their client has gone; the server waits for them at its end."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Coroutine[Any, Any, web.StreamResponse]) -> web.StreamResponse:
+        """The result of `work`; being cancelled leaves it running."""
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def close(self, timeout_s: float) -> None:
+        """Wait for what runs; after `timeout_s` it is cancelled."""
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+ACTIONS: web.AppKey[Actions] = web.AppKey("actions")
+
+
+@web.middleware
+async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log the request, check the version, run the handler, turn errors into answers."""
+    started = time.monotonic()
+    try:
+        response = await _handled(request, handler)
+    except asyncio.CancelledError:
+        _log(request, "gone", started)
+        raise
+    _log(request, response.status, started)
+    return response
+
+
+async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        _check_version(request.match_info.get("version", ""))
+        if is_stream(request.match_info.handler):
+            return await _streamed(request, handler)
+        return await request.app[ACTIONS].run(_quiet(request, handler))
+    except errors.GitopsError as error:
+        return _refused(request, error)
+    except web.HTTPException as error:
+        return _http_error(error)
+    except ConnectionError:
+        # The client went away in the middle of a stream: nobody is left to be told.
+        raise asyncio.CancelledError from None
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        return answers.error(500, f"{type(error).__name__}: {error}")
+
+
+async def _streamed(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except (errors.GitopsError, OSError, ValueError, RuntimeError, LookupError, TypeError) as error:
+        begun: web.StreamResponse | None = request.get(answers.STREAM)
+        if begun is None or isinstance(error, ConnectionError):
+            raise
+        # The head is sent: all that is left is to break the stream off, which clients take for a failure.
+        log.warning("%s %s broke off: %s", request.method, request.path, error, exc_info=not _is_ours(error))
+        if request.transport is not None:
+            request.transport.abort()
+        return begun
+
+
+def _is_ours(error: BaseException) -> bool:
+    return isinstance(error, errors.GitopsError)
+
+
+async def _quiet(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors inside the shielded task become answers there: once its client is gone nobody would fetch them."""
+    try:
+        return await handler(request)
+    except errors.GitopsError as error:
+        return _refused(request, error)
+    except web.HTTPException as error:
+        return _http_error(error)
+    except Exception as error:
+        log.exception("%s %s failed", request.method, request.path)
+        return answers.error(500, f"{type(error).__name__}: {error}")
+
+
+def _refused(request: web.Request, error: errors.GitopsError) -> web.StreamResponse:
+    status = statuses.status_of(error)
+    if status == 500:
+        log.warning("%s %s: %s", request.method, request.path, error)
+    return answers.error(status, statuses.message_of(error))
+
+
+def _http_error(error: web.HTTPException) -> web.Response:
+    if error.status in (404, 405):
+        return answers.error(404, "page not found")
+    if error.status == 413:
+        return answers.error(413, "the request's body is too large")
+    return answers.error(error.status, error.reason)
+
+
+def _check_version(text: str) -> None:
+    if not text:
+        return
+    asked = _numbers(text)
+    if asked > _numbers(config.API_VERSION):
+        raise errors.Invalid(f"client version {text} is too new. Maximum supported API version is {config.API_VERSION}")
+    if asked < _numbers(config.MIN_API_VERSION):
+        raise errors.Invalid(
+            f"client version {text} is too old. Minimum supported API version is {config.MIN_API_VERSION}, "
+            "please upgrade your client to a newer version"
+        )
+
+
+def _numbers(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor or 0)
+
+
+def _log(request: web.Request, status: int | str, started: float) -> None:
+    level = logging.DEBUG if request.method in _QUIET and isinstance(status, int) and status < 500 else logging.INFO
+    access.log(
+        level, "%s %s status=%s ms=%.1f", request.method, request.path, status, (time.monotonic() - started) * 1000
+    )

@@ -1,0 +1,119 @@
+"""Fields of a request that this engine knows and doesn't have: refused by name, since to ignore them would be worse.
+
+Fields that nobody knows are ignored, as the API wants it. A field at its zero value asks for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gitops import errors
+
+# Each with the values, beside the empty ones, that ask for what happens anyway.
+_HOST_CONFIG: dict[str, tuple[Any, ...]] = {
+    "PidMode": ("private",),
+    "IpcMode": ("private", "shareable", "none"),
+    "UTSMode": (),
+    "UsernsMode": ("host",),
+    "CgroupnsMode": ("private", "host"),
+    "Cgroup": (),
+    "CgroupParent": (),
+    "Links": (),
+    "VolumesFrom": (),
+    "VolumeDriver": ("local",),
+    "Devices": (),
+    "DeviceRequests": (),
+    "DeviceCgroupRules": (),
+    "CpusetCpus": (),
+    "CpusetMems": (),
+    "CpuRealtimePeriod": (),
+    "CpuRealtimeRuntime": (),
+    "CpuPeriod": (),
+    "CpuQuota": (),
+    "BlkioWeight": (),
+    "BlkioWeightDevice": (),
+    "BlkioDeviceReadBps": (),
+    "BlkioDeviceWriteBps": (),
+    "BlkioDeviceReadIOps": (),
+    "BlkioDeviceWriteIOps": (),
+    "MemorySwappiness": (-1,),
+    "KernelMemory": (),
+    "OomKillDisable": (),
+    "StorageOpt": (),
+    "Runtime": ("crun",),
+}
+_CONFIG = ("OnBuild", "Shell", "MacAddress", "NetworkDisabled", "ArgsEscaped")
+
+
+def check_container(data: bytes) -> None:
+    """Refuse the body of a container's creation where it asks for what isn't there.
+
+    Raises:
+        errors.Unsupported: names the first such field.
+    """
+    body = _object(data)
+    for name in _CONFIG:
+        if body.get(name):
+            raise errors.Unsupported(f"{name} is not supported by this engine")
+    host = body.get("HostConfig")
+    if not isinstance(host, Mapping):
+        return
+    for name, accepted in _HOST_CONFIG.items():
+        value = host.get(name)
+        if value and value not in accepted:
+            raise errors.Unsupported(f"HostConfig.{name} is not supported by this engine")
+
+
+def check_service(data: bytes) -> None:
+    """Refuse a service's spec where it asks for what isn't there.
+
+    Raises:
+        errors.Unsupported: names the first such field.
+    """
+    body = _object(data)
+    template = body.get("TaskTemplate")
+    if not isinstance(template, Mapping):
+        return
+    if template.get("PluginSpec") or template.get("NetworkAttachmentSpec"):
+        raise errors.Unsupported("only services of containers are supported by this engine")
+    container = template.get("ContainerSpec")
+    if not isinstance(container, Mapping):
+        return
+    if _is_asking(container.get("Privileges")):
+        raise errors.Unsupported("ContainerSpec.Privileges is not supported by this engine")
+    for item in container.get("Configs") or ():
+        if isinstance(item, Mapping) and item.get("Runtime"):
+            raise errors.Unsupported("ContainerSpec.Configs[].Runtime is not supported by this engine")
+    reservations = (template.get("Resources") or {}).get("Reservations") or {}
+    if reservations.get("GenericResources"):
+        raise errors.Unsupported("Resources.Reservations.GenericResources is not supported by this engine")
+
+
+def _is_asking(value: Any) -> bool:
+    """Whether there is anything but empty values in it: the CLI sends skeletons."""
+    if isinstance(value, Mapping):
+        return any(_is_asking(item) for item in value.values())
+    return bool(value)
+
+
+def _object(data: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.Invalid(f"invalid JSON: {error}") from error
+    return parsed if isinstance(parsed, Mapping) else {}
+
+
+def check_secret(data: bytes) -> None:
+    """Refuse the spec of a secret or config that asks for a driver or for templating.
+
+    Raises:
+        errors.Unsupported: names the field; never the data.
+    """
+    body = _object(data) if data else {}
+    for name in ("Driver", "Templating"):
+        if _is_asking(body.get(name)):
+            raise errors.Unsupported(f"{name} of secrets and configs is not supported by this engine")

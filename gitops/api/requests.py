@@ -1,0 +1,143 @@
+"""What clients send: switches, numbers, filters, bodies, credentials. Raises `errors.Invalid` with Docker's texts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection
+from typing import TypeVar
+
+from aiohttp import web
+
+from gitops import errors
+from gitops.objects import base, wire
+from gitops.objects.image import AuthConfig
+
+T = TypeVar("T")
+Filters = dict[str, list[str]]
+
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+_JSON_TYPES = frozenset({"application/json", "text/json"})
+
+
+def switch(request: web.Request, name: str, *, default: bool = False) -> bool:
+    """A boolean of the query: "", 0, no, false and none are false, all else is true."""
+    text = request.query.get(name)
+    return default if text is None else text.strip().lower() not in _FALSE
+
+
+def number(request: web.Request, name: str) -> int | None:
+    """A whole number of the query; None where it isn't given."""
+    text = request.query.get(name, "")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise errors.Invalid(f"invalid value {text!r} for {name}: a whole number is wanted") from None
+
+
+def version(request: web.Request) -> int:
+    """The version of the object that an update is made against."""
+    found = number(request, "version")
+    if found is None or found < 0:
+        raise errors.Invalid("invalid version '': the version of the object that is to be updated is wanted")
+    return found
+
+
+def moment(text: str, name: str) -> int:
+    """Nanoseconds since the epoch of seconds with an optional fraction, or of an RFC 3339 time; 0 for ""."""
+    if not text:
+        return 0
+    if "T" in text or "t" in text:
+        return base.parse_time(text)
+    whole, _, fraction = text.partition(".")
+    negative = whole.startswith("-")
+    try:
+        seconds = abs(int(whole or "0"))
+        nanos = int(fraction[:9].ljust(9, "0") or "0") if fraction else 0
+    except ValueError:
+        raise errors.Invalid(f"invalid value {text!r} for {name}: seconds since the epoch are wanted") from None
+    total = seconds * base.SECOND + nanos
+    return -total if negative else total
+
+
+def filters(request: web.Request, allowed: Collection[str]) -> Filters:
+    """The `filters` of the query, in either form: `{"k": ["v"]}` or the older `{"k": {"v": true}}`."""
+    text = request.query.get("filters", "")
+    if not text:
+        return {}
+    return parse_filters(text, allowed)
+
+
+def parse_filters(text: str, allowed: Collection[str]) -> Filters:
+    """Filters from their JSON; an unknown key is refused by name."""
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        raise errors.Invalid("invalid filters: JSON is wanted") from None
+    if not isinstance(given, dict):
+        raise errors.Invalid("invalid filters: a JSON object is wanted")
+    result: Filters = {}
+    for key, values in given.items():
+        if key not in allowed:
+            raise errors.Invalid(f"invalid filter '{key}'")
+        result[key] = _values(key, values)
+    return {key: values for key, values in result.items() if values}
+
+
+def _values(key: str, given: object) -> list[str]:
+    if isinstance(given, dict):
+        return [str(value) for value, is_on in given.items() if is_on]
+    if isinstance(given, list) and all(isinstance(item, str) for item in given):
+        return list(given)
+    raise errors.Invalid(f"invalid filter '{key}': a list of strings is wanted")
+
+
+def boolean_filter(found: Filters, key: str) -> bool | None:
+    """A filter that is either true or false; None where it isn't given."""
+    values = found.get(key)
+    if not values:
+        return None
+    if values in (["true"], ["1"]):
+        return True
+    if values in (["false"], ["0"]):
+        return False
+    raise errors.Invalid(f"invalid filter '{key}={values[0]}'")
+
+
+def one_of(found: Filters, key: str, values: Collection[str]) -> None:
+    """Refuse a filter's values that aren't words of `values`."""
+    for value in found.get(key, ()):
+        if value not in values:
+            raise errors.Invalid(f"invalid filter '{key}={value}'")
+
+
+async def raw_body(request: web.Request) -> bytes:
+    """The JSON body as bytes; `b""` where there is none."""
+    data = await request.read()
+    if data and request.content_type not in _JSON_TYPES:
+        raise errors.Invalid(f"unsupported media type {request.content_type!r}: must be 'application/json'")
+    return data
+
+
+async def body(request: web.Request, kind: type[T]) -> T:
+    """The object in the body; unknown fields are ignored, as the API wants it."""
+    data = await raw_body(request)
+    if not data:
+        raise errors.Invalid("invalid JSON: got EOF while reading request body")
+    return wire.decode(data, kind)
+
+
+def registry_auth(request: web.Request) -> AuthConfig | None:
+    """Credentials from X-Registry-Auth; what can't be decoded counts as anonymous, as Docker has it."""
+    text = request.headers.get("X-Registry-Auth", "")
+    if not text:
+        return None
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        auth = wire.decode(base64.b64decode(padded.replace("+", "-").replace("/", "_"), altchars=b"-_"), AuthConfig)
+    except (binascii.Error, ValueError, errors.Invalid):
+        return None
+    return auth if auth.username or auth.identitytoken or auth.registrytoken else None

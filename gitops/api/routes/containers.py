@@ -1,0 +1,187 @@
+"""Containers of this host: their life, from create to remove."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from gitops import errors
+from gitops.api import answers, processes, refusals, requests
+from gitops.api.context import engine_of, stream
+from gitops.objects import wire
+from gitops.objects.container import ContainerCreate
+
+_FILTERS = (
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+)
+_CONDITIONS = ("not-running", "next-exit", "removed")
+_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def list_containers(request: web.Request) -> web.Response:
+    """`docker ps`."""
+    limit = requests.number(request, "limit")
+    found = engine_of(request).containers.list(
+        all=requests.switch(request, "all"),
+        limit=limit if limit and limit > 0 else None,
+        filters=requests.filters(request, _FILTERS),
+    )
+    return answers.json(found)
+
+
+async def inspect(request: web.Request) -> web.Response:
+    """`docker inspect`."""
+    return answers.json(engine_of(request).containers.get(_container(request)))
+
+
+async def create(request: web.Request) -> web.Response:
+    """`docker create`, and the first step of `docker run`."""
+    name = request.query.get("name") or None
+    if name is not None and not _NAME.fullmatch(name):
+        raise errors.Invalid(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    data = await requests.raw_body(request)
+    if not data:
+        raise errors.Invalid("invalid JSON: got EOF while reading request body")
+    refusals.check_container(data)
+    made = await engine_of(request).containers.create(wire.decode(data, ContainerCreate), name)
+    return answers.json({"Id": made.id, "Warnings": []}, 201)
+
+
+async def start(request: web.Request) -> web.Response:
+    """204, or 304 where it runs already."""
+    is_new = await engine_of(request).containers.start_container(_container(request))
+    return answers.empty(204 if is_new else 304)
+
+
+async def stop(request: web.Request) -> web.Response:
+    """204, or 304 where it doesn't run."""
+    was_running = await engine_of(request).containers.stop(_container(request), **_stopping(request))
+    return answers.empty(204 if was_running else 304)
+
+
+async def restart(request: web.Request) -> web.Response:
+    """Stop and start."""
+    await engine_of(request).containers.restart(_container(request), **_stopping(request))
+    return answers.empty()
+
+
+async def kill(request: web.Request) -> web.Response:
+    """Send a signal."""
+    await engine_of(request).containers.kill(_container(request), request.query.get("signal") or "KILL")
+    return answers.empty()
+
+
+async def pause(request: web.Request) -> web.Response:
+    """Freeze."""
+    await engine_of(request).containers.pause(_container(request))
+    return answers.empty()
+
+
+async def unpause(request: web.Request) -> web.Response:
+    """Thaw."""
+    await engine_of(request).containers.unpause(_container(request))
+    return answers.empty()
+
+
+async def rename(request: web.Request) -> web.Response:
+    """Give it another name."""
+    name = request.query.get("name", "")
+    if not _NAME.fullmatch(name):
+        raise errors.Invalid(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    await engine_of(request).containers.rename(_container(request), name)
+    return answers.empty()
+
+
+async def remove(request: web.Request) -> web.Response:
+    """`docker rm`."""
+    if requests.switch(request, "link"):
+        raise errors.Unsupported("links between containers are not supported by this engine")
+    await engine_of(request).containers.remove(
+        _container(request), force=requests.switch(request, "force"), volumes=requests.switch(request, "v")
+    )
+    return answers.empty()
+
+
+@stream
+async def wait(request: web.Request) -> web.StreamResponse:
+    """The headers go out at once: `docker run` opens this before it starts the container, and waits for them."""
+    condition = request.query.get("condition") or "not-running"
+    if condition not in _CONDITIONS:
+        raise errors.Invalid(f"invalid condition: {condition!r}")
+    containers = engine_of(request).containers
+    container = containers.get(_container(request)).id
+    waiting = asyncio.ensure_future(containers.wait(container, condition))
+    try:
+        # The waiter must stand before the client hears of it, else an exit could slip through in between.
+        await asyncio.sleep(0)
+        response = await answers.open_stream(request, "application/json")
+        body: dict[str, Any] = {}
+        try:
+            body["StatusCode"] = await waiting
+        except errors.GitopsError as error:
+            body = {"StatusCode": -1, "Error": {"Message": str(error)}}
+        await response.write(answers.line(body))
+        await response.write_eof()
+        return response
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def top(request: web.Request) -> web.Response:
+    """The processes of a container, as `ps -ef` shows them."""
+    if request.query.get("ps_args", "-ef") not in ("", "-ef"):
+        raise errors.Unsupported("arguments for ps are not supported by this engine: leave them out")
+    found = engine_of(request).containers.get(_container(request))
+    if not found.state.running:
+        raise errors.Conflict(f"container {found.id} is not running")
+    rows = await asyncio.to_thread(processes.of_namespace, found.state.pid)
+    return answers.json({"Titles": processes.TITLES, "Processes": rows})
+
+
+def _container(request: web.Request) -> str:
+    return request.match_info["container"]
+
+
+def _stopping(request: web.Request) -> dict[str, Any]:
+    timeout = requests.number(request, "t")
+    return {
+        "timeout_s": None if timeout is None else float(timeout),
+        "signal": request.query.get("signal") or None,
+    }
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/containers/json", list_containers),
+    ("POST", "/containers/create", create),
+    ("GET", "/containers/{container}/json", inspect),
+    ("GET", "/containers/{container}/top", top),
+    ("POST", "/containers/{container}/start", start),
+    ("POST", "/containers/{container}/stop", stop),
+    ("POST", "/containers/{container}/restart", restart),
+    ("POST", "/containers/{container}/kill", kill),
+    ("POST", "/containers/{container}/pause", pause),
+    ("POST", "/containers/{container}/unpause", unpause),
+    ("POST", "/containers/{container}/rename", rename),
+    ("POST", "/containers/{container}/wait", wait),
+    ("DELETE", "/containers/{container}", remove),
+]

@@ -1,0 +1,85 @@
+"""Networks of this host and of the swarm, in one list. A swarm network is the manager's; overlays are made there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gitops import errors
+from gitops.api import answers, networks, requests
+from gitops.api.context import engine_of, swarm_of
+from gitops.objects.network import NetworkCreate, NetworkResource
+
+_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
+_PRUNE_FILTERS = ("label", "label!", "until")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def list_networks(request: web.Request) -> web.Response:
+    """`docker network ls`."""
+    filters = requests.filters(request, _FILTERS)
+    requests.boolean_filter(filters, "dangling")
+    requests.one_of(filters, "type", ("builtin", "custom"))
+    requests.one_of(filters, "scope", ("local", "swarm", "global"))
+    found = engine_of(request).networks.list(filters)
+    known = {item.id for item in found}
+    swarm = [item for item in networks.of_swarm(swarm_of(request)) if item.id not in known]
+    return answers.json([*found, *(item for item in swarm if networks.matches(item, filters))])
+
+
+async def create(request: web.Request) -> web.Response:
+    """`docker network create`; an overlay is made by the swarm's manager."""
+    body = await requests.body(request, NetworkCreate)
+    if body.driver == "overlay" or body.scope == "swarm":
+        made_id = (await swarm_of(request).control.create_network(body)).id
+    else:
+        networks.check_name_is_free(swarm_of(request), body.name)
+        made_id = (await engine_of(request).networks.create(body)).id
+    return answers.json({"Id": made_id, "Warning": ""}, 201)
+
+
+async def inspect(request: web.Request) -> web.Response:
+    """`docker network inspect`; the CLI asks with `scope=swarm` for what services use."""
+    scope = request.query.get("scope", "")
+    return answers.json(_find(request, scope))
+
+
+async def remove(request: web.Request) -> web.Response:
+    """`docker network rm`."""
+    found = _find(request, "")
+    if found.scope == "swarm":
+        await swarm_of(request).control.remove_network(found.id)
+    else:
+        await engine_of(request).networks.remove(found.id)
+    return answers.empty()
+
+
+async def prune(request: web.Request) -> web.Response:
+    """`docker network prune`: networks of one's own that nothing uses."""
+    filters = requests.filters(request, _PRUNE_FILTERS)
+    if set(filters) - {"label"}:
+        raise errors.Unsupported("pruning networks by `until` or `label!` is not supported by this engine")
+    service = engine_of(request).networks
+    removed = []
+    for item in service.list({**filters, "type": ["custom"], "dangling": ["true"], "scope": ["local"]}):
+        try:
+            await service.remove(item.id)
+        except errors.GitopsError:
+            # Taken into use meanwhile: then it isn't to be pruned.
+            continue
+        removed.append(item.name)
+    return answers.json({"NetworksDeleted": removed})
+
+
+def _find(request: web.Request, scope: str) -> NetworkResource:
+    return networks.find(engine_of(request), swarm_of(request), request.match_info["network"], scope)
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/networks", list_networks),
+    ("POST", "/networks/create", create),
+    ("POST", "/networks/prune", prune),
+    ("GET", "/networks/{network}", inspect),
+    ("DELETE", "/networks/{network}", remove),
+]

@@ -1,0 +1,96 @@
+"""Services and their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from gitops import errors
+from gitops.api import answers, refusals, requests
+from gitops.api.context import swarm_of
+from gitops.objects import defaults, wire
+from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
+
+_SERVICE_FILTERS = ("id", "label", "mode", "name", "runtime")
+_TASK_FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
+_MODES = ("replicated", "global", "replicated-job", "global-job")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def list_services(request: web.Request) -> web.Response:
+    """`docker service ls`."""
+    filters = requests.filters(request, _SERVICE_FILTERS)
+    requests.one_of(filters, "mode", _MODES)
+    found = swarm_of(request).control.services(filters, status=requests.switch(request, "status"))
+    return answers.json(found)
+
+
+async def inspect(request: web.Request) -> web.Response:
+    """`docker service inspect`; `insertDefaults` fills in what the spec leaves out."""
+    found = swarm_of(request).control.service(request.match_info["service"])
+    if requests.switch(request, "insertDefaults"):
+        found = replace(found, spec=defaults.fill(found.spec))
+    return answers.json(found)
+
+
+async def create(request: web.Request) -> web.Response:
+    """`docker service create`."""
+    made = await swarm_of(request).control.create_service(await _spec(request))
+    return answers.json({"ID": made.id, "Warnings": []}, 201)
+
+
+async def update(request: web.Request) -> web.Response:
+    """`docker service update`, `scale` and `rollback`."""
+    rollback = request.query.get("rollback", "")
+    if rollback not in ("", "previous"):
+        raise errors.Invalid(f"invalid value {rollback!r} for rollback: 'previous' is wanted")
+    spec = await _spec(request)
+    await swarm_of(request).control.update_service(
+        request.match_info["service"], requests.version(request), spec, rollback=bool(rollback)
+    )
+    return answers.json({"Warnings": []})
+
+
+async def remove(request: web.Request) -> web.Response:
+    """`docker service rm`."""
+    await swarm_of(request).control.remove_service(request.match_info["service"])
+    return answers.empty(200)
+
+
+async def list_tasks(request: web.Request) -> web.Response:
+    """`docker service ps`, and what the CLI polls while it waits."""
+    filters = requests.filters(request, _TASK_FILTERS)
+    requests.one_of(filters, "desired-state", ("running", "shutdown", "accepted", "ready", "complete", "remove"))
+    return answers.json(swarm_of(request).control.tasks(filters))
+
+
+async def inspect_task(request: web.Request) -> web.Response:
+    """`docker inspect TASK`."""
+    return answers.json(swarm_of(request).control.task(request.match_info["task"]))
+
+
+async def _spec(request: web.Request) -> ServiceSpec:
+    """The spec in the body. As with Docker, one without a mode is replicated, once: clients read that field."""
+    data = await requests.raw_body(request)
+    if not data:
+        raise errors.Invalid("invalid JSON: got EOF while reading request body")
+    refusals.check_service(data)
+    spec = wire.decode(data, ServiceSpec)
+    mode = spec.mode
+    if mode.global_ or mode.replicated_job or mode.global_job:
+        return spec
+    count = mode.replicated.replicas if mode.replicated else None
+    return replace(spec, mode=ServiceMode(replicated=Replicated(defaults.REPLICAS if count is None else count)))
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/services", list_services),
+    ("POST", "/services/create", create),
+    ("GET", "/services/{service}", inspect),
+    ("POST", "/services/{service}/update", update),
+    ("DELETE", "/services/{service}", remove),
+    ("GET", "/tasks", list_tasks),
+    ("GET", "/tasks/{task}", inspect_task),
+]

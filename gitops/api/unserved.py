@@ -1,0 +1,58 @@
+"""What Docker's API has and this engine hasn't yet: answered with 501 and a sentence, so that nobody has to guess."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gitops import errors
+from gitops.api.context import Handler
+
+_ROUTES: tuple[tuple[str, str, str], ...] = (
+    ("POST", "/auth", "docker login"),
+    ("POST", "/build", "building from a Dockerfile"),
+    ("POST", "/build/prune", "the build cache"),
+    ("POST", "/build/cancel", "building from a Dockerfile"),
+    ("POST", "/session", "BuildKit sessions"),
+    ("POST", "/grpc", "BuildKit"),
+    ("POST", "/commit", "docker commit"),
+    ("GET", "/images/get", "docker save"),
+    ("GET", "/images/search", "docker search"),
+    ("POST", "/images/prune", "docker image prune"),
+    ("GET", "/images/{name:.+}/get", "docker save"),
+    ("POST", "/images/{name:.+}/push", "docker push"),
+    ("POST", "/containers/prune", "docker container prune"),
+    ("POST", "/containers/{container}/attach", "docker attach (use `docker run -d` and `docker logs`)"),
+    ("GET", "/containers/{container}/attach/ws", "docker attach"),
+    ("POST", "/containers/{container}/exec", "docker exec"),
+    ("POST", "/containers/{container}/resize", "terminals"),
+    ("POST", "/containers/{container}/update", "docker update"),
+    ("GET", "/containers/{container}/stats", "docker stats"),
+    ("GET", "/containers/{container}/changes", "docker diff"),
+    ("GET", "/containers/{container}/export", "docker export"),
+    ("GET", "/containers/{container}/archive", "docker cp"),
+    ("PUT", "/containers/{container}/archive", "docker cp"),
+    ("HEAD", "/containers/{container}/archive", "docker cp"),
+    ("POST", "/exec/{exec}/start", "docker exec"),
+    ("POST", "/exec/{exec}/resize", "docker exec"),
+    ("GET", "/exec/{exec}/json", "docker exec"),
+    ("POST", "/networks/{network}/connect", "docker network connect"),
+    ("POST", "/networks/{network}/disconnect", "docker network disconnect"),
+    ("PUT", "/volumes/{name}", "cluster volumes"),
+    ("POST", "/swarm/join", "joining a swarm"),
+    ("POST", "/swarm/unlock", "locked swarms"),
+    ("DELETE", "/nodes/{node}", "removing nodes"),
+    ("GET", "/plugins", "plugins"),
+    ("GET", "/plugins/{name:.+}/json", "plugins"),
+    ("GET", "/plugins/privileges", "plugins"),
+    ("POST", "/plugins/pull", "plugins"),
+)
+
+
+def _refusal(what: str) -> Handler:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise errors.Unsupported(f"{what} is not supported by this engine yet")
+
+    return refuse
+
+
+ROUTES: list[tuple[str, str, Handler]] = [(method, path, _refusal(what)) for method, path, what in _ROUTES]
