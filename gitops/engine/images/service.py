@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +184,8 @@ class ImageService:
             errors.Invalid: an unknown filter.
             errors.NotFound: the image that `before` or `since` names.
         """
-        entries = [self._entry(row.id) for row in self._store.images.values() if not row.is_removed]
+        names = self._store.names_by_image()
+        entries = [self._entry(row.id, names.get(row.id, ())) for row in self._visible()]
         chosen = views.select(entries, filters or {}, lambda name: self._entry(self.resolve(name)))
         chosen.sort(key=lambda entry: (-entry.created_ns, entry.row.id))
         return [views.summary(entry) for entry in chosen]
@@ -227,9 +228,13 @@ class ImageService:
         free = sum(layer.disk_bytes for key, layer in self._store.layers.items() if key not in used)
         return ImageUsage(*self._store.usage(), reclaimable_bytes=free)
 
-    def _entry(self, image_id: str) -> views.Entry:
+    def _visible(self) -> Iterator[records.Image]:
+        return (row for row in self._store.images.values() if not row.is_removed)
+
+    def _entry(self, image_id: str, known: Sequence[str] | None = None) -> views.Entry:
         row = self._store.image(image_id)
-        names = [references.parse(name) for name in self._store.names_of(image_id)]
+        texts = self._store.names_of(image_id) if known is None else known
+        names = [references.parse(text) for text in texts]
         return views.Entry(
             row=row,
             config=self._store.config(image_id),
@@ -249,8 +254,7 @@ class ImageService:
         reference = _reference(name, is_optional=prefix is not None)
         if reference is not None and (found := self._store.names.get(reference.canonical())) is not None:
             return found, reference
-        matches = [key for key in self._store.images if prefix and key.startswith(f"sha256:{prefix[1]}")]
-        matches = [key for key in matches if self._is_visible(key)]
+        matches = [row.id for row in self._visible() if prefix and row.id.startswith(f"sha256:{prefix[1]}")]
         if len(matches) > 1:
             raise errors.Invalid(f"ambiguous image id {name}: {len(matches)} images begin so, give more of it")
         if not matches:

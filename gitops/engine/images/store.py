@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_CONFIGS_KEPT = 256
+_CONFIGS_KEPT = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +288,13 @@ class ContentStore:
     def names_of(self, image_id: str) -> list[str]:
         """Canonical references of an image, sorted."""
         return sorted(name for name, target in self.names.items() if target == image_id)
+
+    def names_by_image(self) -> dict[str, list[str]]:
+        """Canonical references of every image that has any, sorted."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self.names):
+            found.setdefault(self.names[name], []).append(name)
+        return found
 
     # -- collecting
 
