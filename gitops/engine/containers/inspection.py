@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -232,12 +233,19 @@ def _tests(
         "id": lambda one, value: one.id.startswith(value),
         "is-task": lambda one, value: one.record.gateway_leg == (value.lower() in ("1", "true")),
         "label": lambda one, value: _has_label(one.record.config.labels or {}, value),
-        # Docker takes a regular expression; a part of the name is what people write.
-        "name": lambda one, value: value.strip("^$/") in one.record.short_name,
+        "name": lambda one, value: _has_name(one.record, value),
         "network": lambda one, value: _on_network(one.record, value),
         "status": lambda one, value: one.record.status == value,
         "volume": lambda one, value: any(value in (mount.source, mount.target) for mount in one.record.mounts),
     }
+
+
+def _has_name(now: ContainerRecord, wanted: str) -> bool:
+    # A regular expression, found anywhere in the name with or without its slash.
+    try:
+        return bool(re.search(wanted, now.name) or re.search(wanted, now.short_name))
+    except re.error as error:
+        raise errors.Invalid(f"invalid filter 'name={wanted}': {error}") from error
 
 
 def _same_port(port: str, wanted: str) -> bool:

@@ -92,7 +92,16 @@ def read_file(root: Path, path: str, limit: int) -> bytes | None:
             descriptor = syscalls.open_in_root(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
-            return file.read(limit)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return _read_up_to(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
+def _read_up_to(descriptor: int, limit: int) -> bytes:
+    data = b""
+    while len(data) < limit and (piece := os.read(descriptor, limit - len(data))):
+        data += piece
+    return data

@@ -125,6 +125,8 @@ class ContainerService:
             self._start_at_boot(container)
 
     def _start_at_boot(self, container: Container) -> None:
+        if "restart" in container.tasks:
+            return  # its end was found a moment ago, and the policy applied
         if container.record.status == record.RESTARTING:
             self._supervisor.restart_later(container)
         elif container.record.status == record.EXITED and restarts.at_boot(container.record):
