@@ -44,8 +44,8 @@ def unpacker() -> Iterator[unpack.Unpacker]:
 # -- images
 
 
-def make_layer(files: Mapping[str, bytes | None]) -> bytes:
-    """A tar of these files; None makes a directory."""
+def make_layer(files: Mapping[str, bytes | str | None]) -> bytes:
+    """A tar of these files; None makes a directory, a text a symlink."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in files.items():
@@ -53,6 +53,9 @@ def make_layer(files: Mapping[str, bytes | None]) -> bytes:
             member.mtime = 1_700_000_000
             if content is None:
                 member.type, member.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(member)
+            elif isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
                 archive.addfile(member)
             else:
                 member.size, member.mode = len(content), 0o644

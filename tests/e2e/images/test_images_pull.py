@@ -232,6 +232,36 @@ async def test_127_layers_fit_one_page_of_mount_options(
     assert done.stdout.split() == ["0126127"]
 
 
+@pytest.mark.parametrize("way", ["pull", "load", "again"])
+async def test_a_path_through_a_symlink_of_the_base_lands_where_the_link_leads(
+    way: str, registry: Any, image_layout: Any, host: Any, tools: Any, tmp_path: Any
+) -> None:
+    base = [tools.make_layer({"usr": None, "usr/lib": None, "lib": "usr/lib"}), tools.make_layer({"more": b""})]
+    top = tools.make_layer({"lib/x": b"found"})
+    image_layout.name("one", image_layout.image([base[0], top]))
+    image_layout.name("two", image_layout.image([*base, top]))
+    if way == "load":
+        path = tmp_path / "image.tar"
+        tools.copy(f"oci:{image_layout.path}:one", f"docker-archive:{path}:linked:1")
+        image_id = host.service.resolve((await host.service.load(path))[0])
+    else:
+        registry.push(image_layout, "one", "linked:1")
+        image_id = await host.pull(f"{registry.host}/linked:1")
+    if way == "again":  # the blob of the top layer is in the store, on another base
+        registry.push(image_layout, "two", "linked:2")
+        image_id = await host.pull(f"{registry.host}/linked:2")
+    assert (host.service.layers(image_id)[0] / "usr/lib/x").read_bytes() == b"found"
+    assert host.temporary() == []
+
+
+async def test_below_an_opaque_root_nothing_is_mounted(registry: Any, image_layout: Any, host: Any, tools: Any) -> None:
+    layers = [tools.make_layer({"old": b"1"}), tools.make_layer({".wh..wh..opq": b"", "new": b"2"})]
+    image_layout.name("o", image_layout.image(layers))
+    registry.push(image_layout, "o", "opaque:1")
+    image_id = await host.pull(f"{registry.host}/opaque:1")
+    assert [sorted(path.name for path in layer.iterdir()) for layer in host.service.layers(image_id)] == [["new"]]
+
+
 async def test_an_image_without_layers_can_be_pulled(registry: Any, image_layout: Any, host: Any) -> None:
     image_layout.name("none", image_layout.image([]))
     registry.push(image_layout, "none", "none:1")
