@@ -1,0 +1,115 @@
+"""From tags to digests: a service runs `name:tag@digest`, so that what ran is what a rollback brings back.
+
+A tag is resolved when the text of the manifest changes, not each time: a tag that moved is not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+
+from msgspec.structs import replace
+
+from gitops import client as clients
+from gitops import errors
+from gitops.manifests import Desired, DesiredSet
+from gitops.objects.image import AuthConfig
+from gitops.objects.service import Service, ServiceSpec
+from gitops.oci import reference as references
+from gitops.reconciler.images import Known
+
+Credentials = Callable[[str], AuthConfig | None]
+"""From an image reference to what its registry wants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The set with digests in, and what could not be resolved."""
+
+    desired: DesiredSet
+    warnings: tuple[str, ...] = ()
+
+
+async def pin(
+    client: clients.EngineClient,
+    desired: DesiredSet,
+    known: Mapping[str, Known],
+    live: Mapping[str, Service],
+    credentials: Credentials,
+) -> Pinned:
+    """Give every service of `desired` its image by digest, where that can be had."""
+    wanted = {_image(item.spec): _live_image(item, live) for item in desired.of("Service") if _is_service(item)}
+    names = sorted(wanted)
+    found = await asyncio.gather(*(_digest(client, name, wanted[name], known, credentials) for name in names))
+    pins = dict(zip(names, found, strict=True))
+    warnings = tuple(
+        f"image {name} could not be found in its registry to record its digest: each node runs what it gets under"
+        " that name"
+        for name in names
+        if not pins[name]
+    )
+    return Pinned(replaced(desired, objects=tuple(_pinned(item, pins) for item in desired.objects)), warnings)
+
+
+def bare(image: str) -> str:
+    """An image without its digest, in the familiar form, where it has a tag."""
+    parsed = references.parse(image)
+    return replaced(parsed, digest=None).familiar() if parsed.tag else parsed.familiar()
+
+
+def _is_service(item: Desired) -> bool:
+    return isinstance(item.spec, ServiceSpec) and item.spec.task_template.container_spec is not None
+
+
+def _image(spec: object) -> str:
+    assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None
+    parsed = references.parse(spec.task_template.container_spec.image)
+    return parsed.familiar() if parsed.digest else parsed.with_default_tag().familiar()
+
+
+def _live_image(item: Desired, live: Mapping[str, Service]) -> str:
+    service = live.get(item.engine_name)
+    container = service.spec.task_template.container_spec if service else None
+    return container.image if container else ""
+
+
+async def _digest(
+    client: clients.EngineClient, name: str, live: str, known: Mapping[str, Known], credentials: Credentials
+) -> str:
+    parsed = references.parse(name)
+    if parsed.digest:
+        return parsed.digest
+    if name in known and known[name].digest:
+        return known[name].digest
+    if live and bare(live) == name and (digest := references.parse(live).digest):
+        return digest
+    try:
+        descriptor = (await client.distribution(name, auth=credentials(name))).descriptor
+    except errors.GitopsError:
+        return await _local_digest(client, name)
+    return str(descriptor.get("digest", ""))
+
+
+async def _local_digest(client: clients.EngineClient, name: str) -> str:
+    """The digest under which the engine has the image already."""
+    try:
+        image = await client.image(name)
+    except errors.NotFound:
+        return ""
+    wanted = references.parse(name).familiar_name
+    found = [references.parse(text) for text in image.repo_digests]
+    return next((item.digest for item in found if item.digest and item.familiar_name == wanted), "")
+
+
+def _pinned(item: Desired, pins: Mapping[str, str]) -> Desired:
+    if not _is_service(item):
+        return item
+    name = _image(item.spec)
+    digest = pins.get(name, "")
+    text = f"{name}@{digest}" if digest and "@" not in name else name
+    spec = item.spec
+    assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None
+    container = replace(spec.task_template.container_spec, image=text)
+    return replaced(item, spec=replace(spec, task_template=replace(spec.task_template, container_spec=container)))

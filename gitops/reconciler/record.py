@@ -1,0 +1,123 @@
+"""A stack's record: what was applied last, from where, and how it ended.
+
+It is kept in the cluster, the same way on our engine and on a real Docker Swarm: one swarm Config a stack, whose labels
+change by compare-and-set on its version (the data of a Config can't change).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass, fields
+from dataclasses import replace as replaced
+
+from msgspec.structs import replace
+
+from gitops import client as clients
+from gitops import errors
+from gitops.objects import labels
+from gitops.objects.secret import Config, ConfigSpec
+
+RECORD_KIND = "record"
+_PREFIX = "gitops.record."
+_RETRIES = 5
+
+
+class Outcome(enum.StrEnum):
+    """How the last apply of a stack ended, or that it goes on."""
+
+    NONE = ""
+    APPLYING = "applying"
+    APPLIED = "applied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The labels of a record, typed. `held` is the revision that isn't tried again by itself."""
+
+    stack: str
+    source: str = ""
+    commit: str = ""
+    revision: str = ""
+    outcome: Outcome = Outcome.NONE
+    message: str = ""
+    held: str = ""
+    applied_at: str = ""
+    images: tuple[str, ...] = ()
+
+
+def config_name(stack: str) -> str:
+    """The record's name on the engine."""
+    return f"gitops-record-{stack}" if stack else "gitops-record"
+
+
+def parse(config: Config) -> Record:
+    """The record in a Config's labels; what is missing or unknown reads as empty."""
+    found = {key.removeprefix(_PREFIX): value for key, value in config.spec.labels.items() if key.startswith(_PREFIX)}
+    outcome = found.pop("outcome", "")
+    images = found.pop("images", "[]")
+    known = {field.name for field in fields(Record)}
+    texts = {key.replace("-", "_"): value for key, value in found.items() if key.replace("-", "_") in known}
+    return Record(
+        stack=config.spec.labels.get(labels.STACK, ""),
+        outcome=Outcome(outcome) if outcome in set(Outcome) else Outcome.NONE,
+        images=tuple(json.loads(images)),
+        **{key: value for key, value in texts.items() if key != "stack"},
+    )
+
+
+def to_labels(record: Record) -> dict[str, str]:
+    """The labels that hold a record."""
+    texts = {
+        field.name.replace("_", "-"): str(getattr(record, field.name))
+        for field in fields(Record)
+        if field.name not in ("stack", "images")
+    }
+    texts["images"] = json.dumps(record.images)
+    owner = {labels.STACK: record.stack, labels.KIND: RECORD_KIND}
+    return owner | {_PREFIX + key: value for key, value in texts.items()}
+
+
+async def read(client: clients.EngineClient) -> dict[str, Record]:
+    """All records, by stack."""
+    found = await client.configs({"label": [f"{labels.KIND}={RECORD_KIND}"]})
+    return {record.stack: record for record in map(parse, found)}
+
+
+async def write(client: clients.EngineClient, stack: str, **changes: object) -> Record:
+    """Change a stack's record, made if it is missing; writes nothing when nothing changes.
+
+    Raises:
+        errors.OutOfSequence: somebody else keeps writing it.
+    """
+    name = config_name(stack)
+    for attempt in range(_RETRIES):
+        config = await _find(client, name)
+        former = parse(config) if config else Record(stack)
+        record = replaced(former, **changes)  # type: ignore[arg-type]
+        if config and record == former:
+            return record
+        try:
+            if config is None:
+                await client.create_config(ConfigSpec(name=name, labels=to_labels(record), data=b"gitops\n"))
+            else:
+                spec = replace(config.spec, labels=to_labels(record))
+                await client.update_config(config.id, config.version.index, spec)
+            return record
+        except errors.Conflict:
+            if attempt == _RETRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def remove(client: clients.EngineClient, stack: str) -> None:
+    """Forget a stack; nothing happens where there is no record."""
+    config = await _find(client, config_name(stack))
+    if config:
+        await client.remove_config(config.id)
+
+
+async def _find(client: clients.EngineClient, name: str) -> Config | None:
+    found = await client.configs({"name": [name]})
+    return next((config for config in found if config.spec.name == name), None)

@@ -1,0 +1,52 @@
+"""Where a run's manifests come from: a name for ownership, a commit where there is one, and a revision to hold.
+
+A revision names a state of the manifests: the commit and a digest of all files that were read. It is what is held when
+it failed; a new commit or any change of a file is another revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gitops.reconciler.sources import git
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Manifests' origin. `identity` is the repository (or directory) and the path in it."""
+
+    identity: str
+    path: Path
+    commit: str = ""
+    is_dirty: bool = False
+
+    @property
+    def label(self) -> str:
+        """The commit as people read it: twelve digits, with `+` where files differ from it."""
+        return self.commit[:12] + ("+" if self.is_dirty else "") if self.commit else ""
+
+
+def of_path(path: Path) -> Source:
+    """The source of a directory or file on this host, with the commit of the git work tree around it."""
+    resolved = path.resolve()
+    tree = git.worktree(resolved if resolved.is_dir() else resolved.parent)
+    if tree is None:
+        return Source(f"path:{resolved}", resolved)
+    return Source(f"{tree.origin}#{resolved.relative_to(tree.root)}", resolved, tree.commit, tree.is_dirty)
+
+
+def of_repository(url: str, commit: str, tree: Path, directory: str) -> Source:
+    """The source of a directory in a commit of a repository, laid out under `tree`."""
+    path = tree / directory if directory else tree
+    return Source(f"{git.identity(url)}#{Path(directory or '.')}", path, commit)
+
+
+def revision(source: Source, files: Mapping[str, str]) -> str:
+    """The name of a state: the commit's first twelve digits and a digest over the names and digests of all files."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{name}\0{files[name]}\n".encode())
+    return f"{source.commit[:12] or 'files'}-{digest.hexdigest()[:16]}"

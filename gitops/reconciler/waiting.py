@@ -1,0 +1,163 @@
+"""Waits until services have converged, and says on the way where each of them stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from gitops import client as clients
+from gitops import errors
+from gitops.objects import defaults
+from gitops.objects.base import SECOND
+from gitops.objects.service import Service
+from gitops.objects.task import Task
+from gitops.reconciler import converge
+from gitops.reconciler.converge import Progress, Verdict
+
+POLL_S = 0.25
+"""Between two looks: short beside the second that a person notices, long beside the milliseconds that a look costs."""
+
+_UNSCHEDULABLE_S = 3.0
+"""How long "no suitable node" must hold: a scheduler that has just started says so for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A line of progress: `state` is started, progress, done, kept, or that of a service on its way."""
+
+    kind: str
+    name: str
+    state: str
+    text: str
+    progress: Progress | None = None
+
+
+Report = Callable[[Update], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Ids by name."""
+
+    networks: Mapping[str, str]
+    secrets: Mapping[str, str]
+    configs: Mapping[str, str]
+
+
+async def wait(
+    client: clients.EngineClient, names: Collection[str], changed: Collection[str], report: Report, timeout_s: float
+) -> None:
+    """Return when all services have converged; those in `changed` must stay so for their monitor time.
+
+    Raises:
+        errors.RolloutFailed: one failed, was paused or rolled back, or is not there within `timeout_s` seconds.
+        errors.Unschedulable: tasks of one have no node.
+        errors.NotFound: one was removed meanwhile.
+    """
+    await _Wait(client, names, changed, report, timeout_s).run()
+
+
+class _Wait:
+    def __init__(
+        self,
+        client: clients.EngineClient,
+        names: Collection[str],
+        changed: Collection[str],
+        report: Report,
+        timeout_s: float,
+    ) -> None:
+        self._client = client
+        self._open = set(names)
+        self._changed = set(changed)
+        self._report = report
+        self._timeout_s = timeout_s
+        self._since: dict[str, float] = {}
+        self._stuck: dict[str, float] = {}
+        self._last: dict[str, Progress] = {}
+
+    async def run(self) -> None:
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._timeout_s
+        while self._open:
+            for progress, monitor_s in await self._look():
+                self._judge(progress, monitor_s, clock())
+            if not self._open:
+                return
+            if clock() > end:
+                raise errors.RolloutFailed(self._blockers())
+            await asyncio.sleep(POLL_S)
+
+    async def _look(self) -> list[tuple[Progress, float]]:
+        services, nodes, tasks, current = await asyncio.gather(
+            self._client.services(),
+            self._client.nodes(),
+            self._client.tasks(),
+            self._client.tasks({"_up-to-date": ["true"]}),
+        )
+        by_name = {service.spec.name: service for service in services if service.spec.name in self._open}
+        if missing := sorted(self._open - by_name.keys()):
+            raise errors.NotFound(f"service {missing[0]} was removed while it was waited for: run it again")
+        all_nodes = {node.id: node for node in nodes}
+        fresh = {task.id for task in current}
+        groups = _by_service(tasks)
+        found = []
+        for service in by_name.values():
+            mine = groups.get(service.id, [])
+            now = [task for task in mine if task.id in fresh]
+            former = [task for task in mine if task.id not in fresh]
+            found.append((converge.evaluate(service, now, former, all_nodes), _monitor_s(service)))
+        return found
+
+    def _judge(self, progress: Progress, monitor_s: float, now: float) -> None:
+        name = progress.name
+        if self._last.get(name) != progress:
+            self._last[name] = progress
+            self._report(Update("Service", name, str(progress.verdict), progress.summary, progress))
+        if progress.verdict is Verdict.FAILED:
+            raise errors.RolloutFailed(f"service {name}: {progress.summary}")
+        if progress.verdict is Verdict.UNSCHEDULABLE:
+            if now - self._stuck.setdefault(name, now) > _UNSCHEDULABLE_S:
+                raise errors.Unschedulable(f"service {name}: {progress.summary}")
+        else:
+            self._stuck.pop(name, None)
+        if progress.verdict is not Verdict.CONVERGED:
+            self._since.pop(name, None)
+            return
+        since = self._since.setdefault(name, now)
+        if name not in self._changed or now - since >= monitor_s:
+            self._open.discard(name)
+            self._report(Update("Service", name, "done", progress.summary, progress))
+
+    def _blockers(self) -> str:
+        waiting = [f"service {name}: {self._last[name].summary}" for name in sorted(self._open) if name in self._last]
+        return f"not there after {self._timeout_s:.0f} s: " + "; ".join(waiting)
+
+
+async def wait_gone(client: clients.EngineClient, service_id: str, timeout_s: float) -> None:
+    """Return when no task of a removed service is left.
+
+    Raises:
+        errors.Unavailable: tasks are left after `timeout_s` seconds.
+    """
+    end = asyncio.get_running_loop().time() + timeout_s
+    while service_id:
+        left = [task for task in await client.tasks() if task.service_id == service_id]
+        if not left:
+            return
+        if asyncio.get_running_loop().time() > end:
+            raise errors.Unavailable(f"{len(left)} tasks of a removed service did not stop within {timeout_s:.0f} s")
+        await asyncio.sleep(POLL_S)
+
+
+def _by_service(tasks: Iterable[Task]) -> dict[str, list[Task]]:
+    groups: dict[str, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.service_id, []).append(task)
+    return groups
+
+
+def _monitor_s(service: Service) -> float:
+    """How long a service must stay converged, in seconds: its update's monitor time."""
+    monitor = defaults.update_config(service.spec.update_config).monitor
+    return (monitor or 0) / SECOND
