@@ -66,7 +66,8 @@ class SharedPort:
     published_port: int
     target_port: int
     addresses: tuple[str, ...] = ()
-    """Addresses of the containers, as `Sandbox.gateway_address` has them. None: connections are refused."""
+    """Addresses of the containers, as `Sandbox.gateway_address` has them. None: connections are refused. The address of
+    a sandbox that is removed leaves by itself."""
 
 
 @dataclass(frozen=True, slots=True)

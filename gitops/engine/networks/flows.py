@@ -1,8 +1,8 @@
-"""Flows of datagrams that the kernel keeps sending where a port led before.
+"""Flows that the kernel would go on sending where nobody is.
 
-Address translation is decided once a flow, and a UDP client that never pauses keeps its flow for ever: past a container
-that is gone, or past a port that was published after its first datagram. Such flows are forgotten, so that the next
-datagram is led anew. Streams need none of it: they end by themselves, or go on until a drained container stops.
+Address translation is decided once a flow. A UDP client that never pauses keeps its flow for ever: to a container that
+is gone, or past a port that was published after its first datagram. A TCP connection to a container that is gone hangs
+until it times out; without its flow it is refused at once. A container that is only drained keeps its connections.
 """
 
 from __future__ import annotations
@@ -17,29 +17,39 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
 from gitops import errors
 
+UDP = socket.IPPROTO_UDP
+TCP = socket.IPPROTO_TCP
 
-def forget(addresses: Collection[str], ports: Collection[int]) -> int:
-    """Forget UDP flows to `addresses` (containers that left), and those to `ports` that no rule led anywhere.
+
+def forget(addresses: Collection[str], ports: Collection[int], protocols: Collection[int] = (UDP,)) -> int:
+    """Forget translated flows of `protocols` to `addresses`, and UDP flows to `ports` that no rule led anywhere.
 
     Returns how many. Works in the calling thread's namespace. Raises errors.RuntimeFailure where the kernel refuses.
     """
     if not addresses and not ports:
         return 0
     with _opened() as conntrack:
-        entries = conntrack.dump_entries(tuple_orig=NFCTAttrTuple(proto=socket.IPPROTO_UDP))
-        stale = [entry for entry in entries if is_stale(entry.tuple_orig, entry.tuple_reply, addresses, ports)]
+        stale = [
+            entry
+            for address in addresses
+            for protocol in protocols
+            for entry in conntrack.dump_entries(tuple_reply=NFCTAttrTuple(proto=protocol, saddr=address))
+            if entry.tuple_orig.daddr != address
+        ]
+        stale += [
+            entry
+            for port in ports
+            for entry in conntrack.dump_entries(tuple_orig=NFCTAttrTuple(proto=UDP, dport=port))
+            if is_untouched(entry.tuple_orig, entry.tuple_reply)
+        ]
         for entry in stale:
             _delete(conntrack, entry)
         return len(stale)
 
 
-def is_stale(asked: Any, answered: Any, addresses: Collection[str], ports: Collection[int]) -> bool:
-    """Whether a flow leads to one of the addresses, or to one of the ports without any translation."""
-    if asked.proto != socket.IPPROTO_UDP:
-        return False
-    if answered.saddr in addresses:
-        return bool(asked.daddr != answered.saddr)
-    return asked.dport in ports and answered.saddr == asked.daddr and answered.daddr == asked.saddr
+def is_untouched(asked: Any, answered: Any) -> bool:
+    """Whether neither end of a flow is translated."""
+    return bool(answered.saddr == asked.daddr and answered.daddr == asked.saddr)
 
 
 @contextlib.contextmanager

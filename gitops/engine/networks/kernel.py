@@ -72,6 +72,7 @@ class Kernel:
         self._links: links.Links | None = None
         self._reaper_links: links.Links | None = None
         self._tables: nft.Tables | None = None
+        self._counter: nft.Counter | None = None
         self._generation = 0
 
     async def open(self) -> None:
@@ -106,6 +107,10 @@ class Kernel:
         """Delete links; those that are gone are no error."""
         await self._reap(self._remove_links, names)
 
+    async def remove_sandbox(self, path: Path, group: int, names: Sequence[str]) -> None:
+        """Delete a sandbox's links, all at once by their group, and its namespace; what is gone is no error."""
+        await self._reap(self._remove_sandbox, path, group, names)
+
     async def remove_namespace(self, path: Path) -> None:
         """Unmount and delete a namespace's file."""
         await self._reap(namespaces.remove, path)
@@ -125,7 +130,7 @@ class Kernel:
 
     async def is_touched(self) -> bool:
         """Whether somebody else changed any nft table since our last change."""
-        return await self._call(nft.generation) != self._generation
+        return await self._call(self._opened(self._counter).read) != self._generation
 
     async def open_ways(self) -> list[str]:
         """See `firewalls.open_ways`."""
@@ -143,9 +148,9 @@ class Kernel:
         """Whether frames within a bridge pass the IP rules (net.bridge.bridge-nf-call-iptables)."""
         return await self._call(namespaces.read_sysctl, "bridge/bridge-nf-call-iptables") == "1"
 
-    async def forget_flows(self, addresses: set[str], ports: set[int]) -> None:
+    async def forget_flows(self, addresses: set[str], ports: set[int], protocols: tuple[int, ...]) -> None:
         """See `flows.forget`."""
-        await self._reap(flows.forget, addresses, ports)
+        await self._reap(flows.forget, addresses, ports, protocols)
 
     async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
@@ -157,8 +162,9 @@ class Kernel:
 
     def _open(self) -> None:
         self._links = links.Links()
+        self._counter = nft.Counter()
+        self._generation = self._counter.read()
         self._tables = nft.Tables()
-        nft.generation()
         namespaces.write_sysctl("ipv4/ip_forward", "1")
 
     def _open_reaper(self) -> None:
@@ -169,6 +175,8 @@ class Kernel:
             self._links.close()
         if self._tables is not None:
             self._tables.close()
+        if self._counter is not None:
+            self._counter.close()
 
     def _close_reaper(self) -> None:
         if self._reaper_links is not None:
@@ -215,6 +223,13 @@ class Kernel:
         for name in names:
             self._opened(self._reaper_links).delete(name)
 
+    def _remove_sandbox(self, path: Path, group: int, names: Sequence[str]) -> None:
+        if any(links.index_of(name) is not None for name in names):
+            self._opened(self._reaper_links).delete_group(group)
+        # The group says nothing about a link that something else moved out of it.
+        self._remove_links(names)
+        namespaces.remove(path)
+
     def _set_ports(self, ports: Mapping[str, tuple[bool, bool]]) -> None:
         for name, (is_isolated, is_hairpin) in ports.items():
             if links.index_of(name) is not None:
@@ -222,7 +237,7 @@ class Kernel:
 
     def _run_rules(self, commands: str) -> None:
         self._opened(self._tables).run(commands)
-        self._generation = nft.generation()
+        self._generation = self._opened(self._counter).read()
 
     def _read_rules(self) -> tuple[ruleset.Rules, dict[str, int]] | None:
         try:
@@ -232,7 +247,7 @@ class Kernel:
 
     def _open_ways(self) -> list[str]:
         warnings = firewalls.open_ways(self._opened(self._tables), self._instance)
-        self._generation = nft.generation()
+        self._generation = self._opened(self._counter).read()
         return warnings
 
     def _drop_all_rules(self) -> None:

@@ -22,6 +22,9 @@ from gitops import errors
 from gitops.engine.networks import namespaces, naming
 
 _ROUTES = Path("/proc/thread-self/net/route")
+FIRST_GROUP = 1 << 16
+"""Link groups of sandboxes begin here: people and their tools use small numbers."""
+LAST_GROUP = (1 << 31) - 1
 _SHORTEST_PREFIX = 2
 """Routes of less are default routes in halves, as VPNs set them: everything overlaps those."""
 
@@ -48,6 +51,7 @@ class Leg:
     prefix_length: int
     mac: str
     mtu: int
+    group: int = 0
     is_isolated: bool = False
     """Ports that are isolated reach the bridge itself, not each other."""
     is_hairpin: bool = False
@@ -104,6 +108,16 @@ class Links:
             if index_of(name) is not None:
                 raise
 
+    def delete_group(self, group: int) -> None:
+        """Delete all links of a group of ours, in one grace period; none there is no error."""
+        if group < FIRST_GROUP:
+            raise errors.RuntimeFailure(f"{group} is no group of sandbox links")
+        try:
+            self._route.link("del", group=group)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise errors.RuntimeFailure(f"can't delete the links of group {group}: {_word(error)}") from error
+
     def add_leg(self, leg: Leg, namespace: int) -> None:
         """Make the pair, its inner end born in the namespace (a descriptor), its outer one a port of the bridge."""
         master = index_of(leg.bridge)
@@ -112,7 +126,14 @@ class Links:
         peer = {"ifname": leg.link, "address": leg.mac, "mtu": leg.mtu, "net_ns_fd": namespace}
         with _chained("make the link", leg.host_link, "veth"):
             self._route.link(
-                "add", ifname=leg.host_link, kind="veth", mtu=leg.mtu, master=master, state="up", peer=peer
+                "add",
+                ifname=leg.host_link,
+                kind="veth",
+                mtu=leg.mtu,
+                group=leg.group,
+                master=master,
+                state="up",
+                peer=peer,
             )
         if leg.is_isolated or leg.is_hairpin:
             self.set_port(leg.host_link, is_isolated=leg.is_isolated, is_hairpin=leg.is_hairpin)

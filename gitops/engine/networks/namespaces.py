@@ -41,8 +41,11 @@ def create(path: Path, function: Callable[[], T]) -> T:
         _check(_libc.mount(_OWN.encode(), bytes(path), None, _MS_BIND, None), f"keep the network namespace at {path}")
         return function()
 
-    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=False)
+    try:
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        path.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise errors.RuntimeFailure(f"can't make the network namespace {path}: {error.strerror}") from error
     try:
         return _in_thread(inside)
     except BaseException:

@@ -20,6 +20,9 @@ _OUTPUT_NUMERIC_PROTO = 1 << 7
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER = 12
 _GETGEN = (10 << 8) | 16
+_NLMSG_ERROR = 2
+_NO_TABLES = "load the module (modprobe nf_tables) or use a kernel that has it"
+_TIMEOUT_S = 5.0
 _GENERATION = struct.Struct(">I")
 
 
@@ -101,14 +104,33 @@ def _explain(text: str) -> str:
     return " ".join(lines)[:600]
 
 
-def generation() -> int:
-    """The number that the kernel counts up at each change of any table in this thread's namespace."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as sock:
-        sock.settimeout(2)
-        sock.bind((0, 0))
-        sock.send(struct.pack("=IHHIIBBH", 20, _GETGEN, 1, 1, 0, 0, 0, 0))
-        reply = sock.recv(4096)
-    if len(reply) < 28 or struct.unpack_from("=H", reply, 4)[0] == 2:
-        raise errors.RuntimeFailure("the kernel has no nf_tables: load it (modprobe nf_tables) or use another kernel")
-    # Header 16, nfgenmsg 4, attribute header 4, then the number.
-    return int(_GENERATION.unpack_from(reply, 24)[0])
+class Counter:
+    """The number that the kernel counts up at each change of any table in the namespace of the thread that opens it.
+
+    The socket is kept: to close one waits for what was deleted before, some 10 ms.
+    """
+
+    def __init__(self) -> None:
+        """Open it. Raises errors.RuntimeFailure where the kernel has no nf_tables."""
+        try:
+            self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+            self._sock.settimeout(_TIMEOUT_S)
+            self._sock.bind((0, 0))
+        except OSError as error:
+            raise errors.RuntimeFailure(f"can't reach nf_tables: {error.strerror}; {_NO_TABLES}") from error
+
+    def read(self) -> int:
+        """The number at present."""
+        try:
+            self._sock.send(struct.pack("=IHHIIBBH", 20, _GETGEN, 1, 1, 0, 0, 0, 0))
+            reply = self._sock.recv(4096)
+        except OSError as error:
+            raise errors.RuntimeFailure(f"can't reach nf_tables: {error.strerror}; {_NO_TABLES}") from error
+        if len(reply) < 28 or struct.unpack_from("=H", reply, 4)[0] == _NLMSG_ERROR:
+            raise errors.RuntimeFailure(f"the kernel has no nf_tables; {_NO_TABLES}")
+        # Header 16, nfgenmsg 4, attribute header 4, then the number.
+        return int(_GENERATION.unpack_from(reply, 24)[0])
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()

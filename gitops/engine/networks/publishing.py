@@ -97,6 +97,18 @@ class Publishing:
         self._database.put(records.SHARED, records.SHARED_KEY, SharedPorts(tuple(wanted.values())))
         return failures, gone
 
+    def drop(self, address: str) -> bool:
+        """Send no new connections of shared ports to `address`; False where none went there."""
+        changed = {
+            claim: SharedPort(
+                port.protocol, port.published_port, port.target_port, tuple(a for a in port.addresses if a != address)
+            )
+            for claim, port in self._shared.items()
+            if address in port.addresses
+        }
+        self._shared.update(changed)
+        return bool(changed)
+
     def free(self, claims: Iterable[Claim]) -> None:
         """Free claims that `share` gave up, unless they were shared again since."""
         for claim in claims:

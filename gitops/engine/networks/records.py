@@ -139,6 +139,8 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     has_gateway_leg: bool = False
     nameservers: tuple[str, ...] = ()
     published: tuple[PublishedPort, ...] = ()
+    link_group: int = 0
+    """The kernel's group of the legs' host ends: they are deleted in one step."""
     resolver_ports: tuple[int, int] = (0, 0)
     """Where the resolver listens in the sandbox, UDP and TCP."""
 

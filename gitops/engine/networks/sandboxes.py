@@ -1,7 +1,7 @@
 """Sandboxes: each container's namespace with its legs, its names and its resolver.
 
-Owns the table `sandboxes`, the namespace files and the addresses that are given out. A record is durable before the
-kernel is touched, so that a crash between the two leaves nothing that nobody knows of.
+Owns the table `sandboxes`, the namespace files and the addresses that are given out. A record is durable when `make`
+returns; a crash before that leaves links and a file that no record knows, which the next start removes by their names.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Sandboxes:
         hostname: str,
         dns: DNSOptions,
     ) -> SandboxRecord:
-        """Take the addresses and write the record; `remove` takes both back.
+        """Take the addresses for a new sandbox; `remove` gives them back.
 
         Raises: errors.Conflict, errors.Invalid, errors.Unavailable (addresses).
         """
@@ -130,9 +130,10 @@ class Sandboxes:
             hostname=hostname,
             legs=tuple(legs),
             has_gateway_leg=gateway is not None,
+            link_group=self._new_group(),
             nameservers=dns.nameservers,
         )
-        self.save(record)
+        self._records[container_id] = record
         return record
 
     def save(self, record: SandboxRecord) -> None:
@@ -141,11 +142,11 @@ class Sandboxes:
         self._records[record.container_id] = record
 
     async def make(self, record: SandboxRecord) -> SandboxRecord:
-        """Make what the record describes; from then on its names resolve. Raises errors.RuntimeFailure."""
+        """Make what the record describes, and keep it; from then on its names resolve. Raises errors.RuntimeFailure."""
         out = self.way_out(record)
         gateway = self._network(out).gateway if out else ""
         path = self.path(record.container_id)
-        ears = await self._kernel.make_sandbox(path, [self.kernel_leg(leg) for leg in record.legs], gateway)
+        ears = await self._kernel.make_sandbox(path, [self.kernel_leg(record, leg) for leg in record.legs], gateway)
         changed = msgspec.structs.replace(record, resolver_ports=ears.ports)
         self.save(changed)
         await self._serve(changed, ears)
@@ -166,15 +167,15 @@ class Sandboxes:
         """Remove whatever there is of a sandbox, then its record; the addresses are free when this returns."""
         record = self._records.get(container_id)
         await self.silence(container_id)
-        if record is not None:
-            for leg in record.legs:
-                self._directory.drop_container(leg.network_id, container_id)
-            await self._kernel.remove_links([leg.host_link for leg in record.legs])
-        await self._kernel.remove_namespace(self.path(container_id))
-        if record is not None:
-            self._database.delete(records.SANDBOXES, container_id)
-            self._records.pop(container_id, None)
-            self._release(record.legs)
+        if record is None:
+            return None
+        for leg in record.legs:
+            self._directory.drop_container(leg.network_id, container_id)
+        path, names = self.path(container_id), [leg.host_link for leg in record.legs]
+        await self._kernel.remove_sandbox(path, record.link_group, names)
+        self._database.delete(records.SANDBOXES, container_id)
+        self._records.pop(container_id, None)
+        self._release(record.legs)
         return record
 
     def rename(self, record: SandboxRecord, name: str) -> None:
@@ -183,7 +184,7 @@ class Sandboxes:
         self.save(changed)
         self._announce(changed)
 
-    def kernel_leg(self, leg: LegRecord) -> links.Leg:
+    def kernel_leg(self, record: SandboxRecord, leg: LegRecord) -> links.Leg:
         """A leg as the kernel gets it."""
         network = self._network(leg)
         is_isolated, is_hairpin = port_flags(network)
@@ -195,6 +196,7 @@ class Sandboxes:
             prefix_length=network.prefix_length,
             mac=leg.mac,
             mtu=network.mtu,
+            group=record.link_group,
             is_isolated=is_isolated,
             is_hairpin=is_hairpin,
         )
@@ -254,6 +256,13 @@ class Sandboxes:
             link=link,
             aliases=tuple(attachment.aliases),
         )
+
+    def _new_group(self) -> int:
+        used = {record.link_group for record in self._records.values()}
+        while True:
+            group = links.FIRST_GROUP + secrets.randbelow(links.LAST_GROUP - links.FIRST_GROUP)
+            if group not in used:
+                return group
 
     def _release(self, legs: Sequence[LegRecord]) -> None:
         for leg in legs:

@@ -23,7 +23,7 @@ from gitops import errors
 from gitops.config import EngineConfig
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
-from gitops.engine.networks import catalogue, links, naming, publishing, records, resolver, ruleset
+from gitops.engine.networks import catalogue, flows, links, naming, publishing, records, resolver, ruleset
 from gitops.engine.networks.boundary import Attachment, DNSOptions, PortFailure, PublishedPort, Sandbox, SharedPort
 from gitops.engine.networks.kernel import Kernel
 from gitops.engine.networks.records import LegRecord, Names, NetworkRecord, SandboxRecord
@@ -267,8 +267,10 @@ class NetworkService:
         async with self._port_lock:
             before = _datagrams(self._publishing.shared)
             failures, gone = self._publishing.share(ports)
-            await self._rules.sync()
-            self._publishing.free(gone)
+            try:
+                await self._rules.sync()
+            finally:
+                self._publishing.free(gone)
             after = _datagrams(self._publishing.shared)
         await self._forget_flows(
             {address for addresses in before.values() for address in addresses}
@@ -341,7 +343,7 @@ class NetworkService:
     async def _remove_sandbox(self, container_id: str) -> None:
         record = self._sandboxes.find(container_id)
         if record is not None:
-            await self._withdraw(record)
+            await self._lead_away(record)
         await self._sandboxes.remove(container_id)
         if record is not None:
             for leg in record.legs[: len(record.legs) - record.has_gateway_leg]:
@@ -349,13 +351,28 @@ class NetworkService:
                 if network is not None:
                     self._tell("disconnect", network, container_id)
 
+    async def _lead_away(self, record: SandboxRecord) -> None:
+        """Let no port lead to a container that is gone, whoever asked for it: the swarm hears of it later than we."""
+        out = self._sandboxes.way_out(record)
+        if out is None:
+            return
+        is_led_to = bool(record.published)
+        await self._withdraw(record)
+        if self._publishing.drop(out.address):
+            await self._rules.sync()
+            is_led_to = True
+        if is_led_to:
+            await self._forget_flows({out.address}, set(), (flows.UDP, flows.TCP))
+
     async def _withdraw(self, record: SandboxRecord) -> SandboxRecord:
         if not record.published:
             return record
         changed = msgspec.structs.replace(record, published=())
         self._sandboxes.save(changed)
-        await self._rules.sync()
-        self._publishing.release(record.published)
+        try:
+            await self._rules.sync()
+        finally:
+            self._publishing.release(record.published)
         if any(port.protocol == "udp" for port in record.published):
             await self._forget_flows({self._published_leg(record).address}, set())
         return changed
@@ -461,14 +478,16 @@ class NetworkService:
             await self._rules.load()
         await self._look_at_firewalls()
 
-    async def _forget_flows(self, addresses: set[str], ports: set[int]) -> None:
-        """Best effort: a flow that is left goes on leading nowhere until its client pauses for half a minute."""
+    async def _forget_flows(
+        self, addresses: set[str], ports: set[int], protocols: tuple[int, ...] = (flows.UDP,)
+    ) -> None:
+        """Best effort: a flow that is left goes on leading nowhere until its client gives up or pauses."""
         if not addresses and not ports:
             return
         try:
-            await self._kernel.forget_flows(addresses, ports)
+            await self._kernel.forget_flows(addresses, ports, protocols)
         except errors.RuntimeFailure as error:
-            log.warning("old UDP flows may go astray: %s", error)
+            log.warning("old flows may go astray: %s", error)
 
     def _tell(self, action: str, network: NetworkRecord, container_id: str = "") -> None:
         attributes = {"name": network.name, "type": network.driver}

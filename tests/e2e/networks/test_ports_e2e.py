@@ -214,6 +214,32 @@ async def test_connections_live_on_while_containers_come_and_go(world: Any) -> N
             sock.close()
 
 
+async def test_a_container_that_is_gone_is_led_to_no_more(world: Any) -> None:
+    service = await world.start()
+    async with three(world, service) as sandboxes:
+        await service.apply_ports(shared(sandboxes))
+        kept = {}
+        while set(kept) != {"t1", "t2"}:
+            sock = world.connect(world.client, HOST, 8080)
+            label = sock.makefile().readline().split()[0]
+            if label == "t3" or label in kept:
+                sock.close()
+            else:
+                kept[label] = sock
+        await service.remove_sandbox(f"{1:064x}")
+        assert {world.ask(world.client, HOST, 8080)[0] for _ in range(40)} == {"t2", "t3"}
+        assert await service.audit() == []
+        kept["t1"].sendall(b"hello\n")
+        with pytest.raises(ConnectionResetError):
+            kept["t1"].recv(1)
+        kept["t2"].sendall(b"hello\n")
+        kept["t2"].settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            kept["t2"].recv(1)
+        for sock in kept.values():
+            sock.close()
+
+
 async def test_a_udp_client_that_never_pauses_is_led_to_who_is_left(world: Any) -> None:
     service = await world.start()
     async with three(world, service, "udp") as sandboxes:
