@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from gitops import errors
 from gitops.engine import events as event_bus
 from gitops.engine.images import records, report, staging, store
@@ -164,12 +166,10 @@ class Puller:
                 names = [reference.canonical()]
                 names += [reference.name_only().with_digest(chosen.top_digest).canonical()]
                 is_new = self._store.names.get(names[0]) != image_id
-                await self._store.commit(
-                    self._row(image_id, chosen, wanted),
-                    ready,
-                    {image_id: document, chosen.descriptor.digest: chosen.document},
-                    names,
-                )
+                row = self._row(image_id, chosen, wanted)
+                documents = {image_id: document, chosen.descriptor.digest: chosen.document}
+                documents = {digest: data for digest, data in documents.items() if digest in row.blobs}
+                await self._store.commit(row, ready, documents, names)
             for _, _, listener in sorted(new, key=lambda entry: wanted.index(entry[0])):
                 listener.say("Pull complete")
         return image_id, is_new
@@ -195,11 +195,14 @@ class Puller:
     def _row(self, image_id: str, chosen: Chosen, wanted: Sequence[staging.Wanted]) -> records.Image:
         now = time.time_ns()
         known = self._store.images.get(image_id)
+        # An image may have several manifests, by its layers' compression: the one whose blobs we hold is worth more.
+        if known is not None and all(self._store.has_blob(digest) for digest in known.blobs):
+            return msgspec.structs.replace(known, tagged_ns=now, is_removed=False)
         return records.Image(
             id=image_id,
             manifest=chosen.descriptor,
             layers=[records.ImageLayer(layer.chain_id, layer.digest or layer.diff_id) for layer in wanted],
-            stored_ns=known.stored_ns if known else now,
+            stored_ns=now,
             tagged_ns=now,
         )
 

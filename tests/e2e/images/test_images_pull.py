@@ -147,6 +147,20 @@ async def test_every_compression_gives_the_same_image(
     assert host.service.inspect(image_id).root_fs.layers == [tools.sha256(layer) for layer in layers]
 
 
+async def test_the_same_image_in_another_compression_keeps_the_manifest_whose_blobs_we_hold(
+    registry: Any, image_layout: Any, host: Any, tools: Any
+) -> None:
+    for compression in ("gzip", "zstd"):
+        image_layout.name(compression, image_layout.image([tools.make_layer({"a": b"1"})], compression=compression))
+        registry.push(image_layout, compression, f"{compression}:1", "--preserve-digests")
+    ids = [await host.pull(f"{registry.host}/{compression}:1") for compression in ("gzip", "zstd")]
+    assert ids[0] == ids[1]
+    assert len(host.service.inspect(ids[0]).repo_digests) == 2
+    row = host.service.get(ids[0])
+    assert row.manifest.digest == registry.digest("gzip:1")
+    assert {path.name for path in (host.root / "blobs/sha256").iterdir()} == {one[7:] for one in row.blobs}
+
+
 async def test_pulls_at_the_same_time_share_their_downloads(
     registry: Any, image_layout: Any, host: Any, tools: Any
 ) -> None:
