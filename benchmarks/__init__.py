@@ -1,0 +1,1 @@
+"""Figures beside the peers', taken in the same run; ratios, never assertions."""
