@@ -1,0 +1,165 @@
+"""Services: what a user declares is checked, resolved and stored; the loops do the rest.
+
+An update names the version that it was made from. It keeps the former spec for one rollback, gives the spec a new
+version, and clears the state of a former update.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from gitops import errors
+from gitops.objects import base
+from gitops.objects.base import Version
+from gitops.objects.node import Node
+from gitops.objects.service import Service, ServiceMode, ServiceSpec, ServiceStatus, UpdateStatus
+from gitops.objects.task import TaskState
+from gitops.swarm.manager import refusals, validation
+from gitops.swarm.manager.control import filters as filtering
+from gitops.swarm.manager.control import references
+from gitops.swarm.manager.control.base import ControlBase, find
+from gitops.swarm.manager.control.filters import Filters
+from gitops.swarm.store.protocol import Tx, View
+from gitops.swarm.store.snapshot import OUT_OF_SEQUENCE
+
+MODES = ("replicated", "global", "replicated-job", "global-job")
+
+
+class ServiceControl(ControlBase):
+    """Create, update, remove, find and list services."""
+
+    async def create_service(self, spec: ServiceSpec) -> Service:
+        """Declare a service.
+
+        Raises:
+            errors.Invalid: the spec is wrong, or a port is another service's.
+            errors.NotFound: a network is missing.
+            errors.Conflict: the name is taken.
+            errors.Unsupported: a mode or runtime that isn't there yet.
+        """
+        refusals.check(validation.service(spec))
+
+        def change(tx: Tx) -> Service:
+            resolved = references.resolve(tx, spec)
+            references.check_ports(tx, resolved, "")
+            return tx.create(Service(id=self._ids(), spec=resolved, spec_version=Version(tx.version)))
+
+        return await self._store.update(change)
+
+    async def update_service(
+        self, reference: str, version: int, spec: ServiceSpec, *, rollback: bool = False
+    ) -> Service:
+        """Declare a service anew; with `rollback`, exchange its spec for the previous one (`spec` doesn't count).
+
+        Raises:
+            errors.NotFound: no such service, or a network is missing.
+            errors.OutOfSequence: it was changed since `version`.
+            errors.Invalid: the spec is wrong, or there is no previous one.
+            errors.Unsupported: a new name or another mode.
+        """
+        if not rollback:
+            refusals.check(validation.service(spec))
+
+        def change(tx: Tx) -> Service:
+            service = find(tx, Service, reference)
+            if service.version.index != version:
+                raise errors.OutOfSequence(OUT_OF_SEQUENCE)
+            if rollback:
+                return tx.update(self._rolled_back(tx, service))
+            return tx.update(_updated(tx, service, spec))
+
+        return await self._store.update(change)
+
+    async def remove_service(self, reference: str) -> None:
+        """Take a service away; its tasks stop and go.
+
+        Raises:
+            errors.NotFound: no such service.
+        """
+        await self._store.update(lambda tx: tx.delete(Service, find(tx, Service, reference).id))
+
+    def service(self, reference: str) -> Service:
+        """The service with this id, name or beginning of an id.
+
+        Raises:
+            errors.NotFound, errors.Invalid: none, or several.
+        """
+        return find(self._store.view(), Service, reference)
+
+    def services(self, filters: Filters | None = None, *, status: bool = False) -> list[Service]:
+        """The services that match (`id`, `label`, `mode`, `name`); with `status`, each with its counts of tasks.
+
+        Raises:
+            errors.Invalid: an unknown filter, or value of one.
+        """
+        wanted = filtering.check_keys(filters, ("id", "label", "mode", "name"))
+        filtering.check_values(wanted, "mode", MODES)
+        view = self._store.view()
+        found = [service for service in view.all(Service) if _matches(service, wanted)]
+        return [replace(service, service_status=counts(view, service)) for service in found] if status else found
+
+    def _rolled_back(self, tx: Tx, service: Service) -> Service:
+        if service.previous_spec is None:
+            raise refusals.precondition(f"service {service.id} does not have a previous spec")
+        references.check_exists(tx, service.previous_spec)
+        references.check_ports(tx, service.previous_spec, service.id)
+        return replace(
+            service,
+            spec=service.previous_spec,
+            spec_version=Version(tx.version),
+            previous_spec=service.spec,
+            previous_spec_version=service.spec_version,
+            update_status=UpdateStatus(
+                state="rollback_started",
+                started_at=base.format_time(self._clock.now_ns()),
+                message="manually requested rollback",
+            ),
+        )
+
+
+def _updated(tx: Tx, service: Service, spec: ServiceSpec) -> Service:
+    if spec.name != service.spec.name:
+        raise refusals.unimplemented("renaming services is not supported")
+    if mode_of(spec.mode) != mode_of(service.spec.mode):
+        raise refusals.unimplemented("service mode change is not allowed")
+    resolved = references.resolve(tx, spec)
+    references.check_ports(tx, resolved, service.id)
+    return replace(
+        service,
+        spec=resolved,
+        spec_version=Version(tx.version),
+        previous_spec=service.spec,
+        previous_spec_version=service.spec_version,
+        update_status=None,
+    )
+
+
+def mode_of(mode: ServiceMode) -> str:
+    """The mode's word; no mode at all means replicated."""
+    if mode.global_ is not None:
+        return "global"
+    if mode.replicated_job is not None:
+        return "replicated-job"
+    return "global-job" if mode.global_job is not None else "replicated"
+
+
+def counts(view: View, service: Service) -> ServiceStatus:
+    """How many tasks run, are wanted and are done; what a node that is down ran doesn't count as running."""
+    down = {node.id for node in view.all(Node) if node.status.state == "down"}
+    tasks = view.tasks_of_service(service.id)
+    replicated = service.spec.mode.replicated
+    replicas = 1 if replicated is None or replicated.replicas is None else replicated.replicas
+    return ServiceStatus(
+        running_tasks=sum(task.status.state is TaskState.RUNNING and task.node_id not in down for task in tasks),
+        desired_tasks=replicas,
+        completed_tasks=sum(task.status.state is TaskState.COMPLETE for task in tasks),
+    )
+
+
+def _matches(service: Service, filters: Filters) -> bool:
+    return (
+        filtering.has_prefix(filters, "id", service.id)
+        and filtering.has_prefix(filters, "name", service.spec.name)
+        and filtering.has_labels(filters, "label", service.spec.labels)
+        and filtering.one_of(filters, "mode", lambda mode: mode == mode_of(service.spec.mode))
+    )
