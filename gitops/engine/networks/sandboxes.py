@@ -52,8 +52,16 @@ class Sandboxes:
         self._records = self._database.all(records.SANDBOXES, SandboxRecord)
         for record in self._records.values():
             for leg in record.legs:
-                if self._catalogue.by_id(leg.network_id) is not None:
-                    self._catalogue.pool(leg.network_id).take(ipam.Address(leg.address))
+                self._take_again(record, leg)
+
+    def _take_again(self, record: SandboxRecord, leg: LegRecord) -> None:
+        if self._catalogue.by_id(leg.network_id) is None:
+            return
+        try:
+            self._catalogue.pool(leg.network_id).take(ipam.Address(leg.address))
+        except errors.GitopsError as error:
+            # A daemon that doesn't start helps nobody; the container keeps what its namespace has.
+            log.error("address %s of container %s: %s", leg.address, record.container_id, error)
 
     def all(self) -> list[SandboxRecord]:
         """Every record."""

@@ -10,8 +10,6 @@ out of it, a task's way out is its leg on docker_gwbridge.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 import logging
 import re
 import weakref
@@ -28,14 +26,12 @@ from gitops.engine.networks.boundary import Attachment, DNSOptions, PortFailure,
 from gitops.engine.networks.kernel import Kernel
 from gitops.engine.networks.records import LegRecord, Names, NetworkRecord, SandboxRecord
 from gitops.engine.networks.rules import RuleKeeper
-from gitops.engine.networks.sandboxes import Sandboxes, port_flags
+from gitops.engine.networks.sandboxes import Sandboxes
+from gitops.engine.networks.watch import Watch
 from gitops.objects.network import NetworkCreate, NetworkObject, NetworkResource
 
 log = logging.getLogger(__name__)
 
-WATCH_INTERVAL_S = 5.0
-"""How often the rules are looked at: a firewall that is reloaded takes ours away."""
-_FULL_LOOK = 12
 _Joined = list[tuple[NetworkRecord, Attachment]]
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
@@ -58,11 +54,12 @@ class NetworkService:
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._network_lock = asyncio.Lock()
         self._port_lock = asyncio.Lock()
-        self._watcher: asyncio.Task[None] | None = None
-        self._port_warnings: list[str] = []
-        self._is_filtered = False
-        self.warnings: list[str] = []
+        self._watch = Watch(self._kernel, self._rules, self._catalogue, self._sandboxes)
+
+    @property
+    def warnings(self) -> Sequence[str]:
         """What a person should know about this host: firewalls that we had to open, ports that were lost."""
+        return tuple(self._watch.warnings)
 
     # Life
 
@@ -84,25 +81,20 @@ class NetworkService:
             elif not await self._sandboxes.adopt(record):
                 log.error("the namespace of container %s is gone: its network is lost", record.container_id)
         await self._sweep()
-        self._port_warnings = self._publishing.load(self._sandboxes.all())
+        port_warnings = self._publishing.load(self._sandboxes.all())
         await self._rules.load()
-        await self._look_at_firewalls()
-        await self._set_port_flags()
-        self._watcher = asyncio.create_task(self._watch(), name="networks-watch")
+        await self._watch.start(port_warnings)
 
     async def close(self) -> None:
         """Stop serving names and free the reserved ports; everything in the kernel stays."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
-            self._watcher = None
+        await self._watch.close()
         await self._sandboxes.close()
         self._publishing.close()
         await self._kernel.close()
 
     async def destroy(self) -> None:
         """Take everything of this instance out of the kernel; only `close` may follow. Records of networks stay."""
+        await self._watch.close()
         for record in self._sandboxes.all():
             await self._sandboxes.remove(record.container_id)
         await self._kernel.remove_links(sorted(await self._kernel.own_links()))
@@ -445,38 +437,6 @@ class NetworkService:
         await self._kernel.remove_links(sorted(await self._kernel.own_links() - expected))
         for name in self._sandboxes.stray_files():
             await self._kernel.remove_namespace(self._sandboxes.path(name))
-
-    async def _look_at_firewalls(self) -> None:
-        self.warnings[:] = [*self._port_warnings, *await self._kernel.open_ways()]
-
-    async def _set_port_flags(self) -> None:
-        self._is_filtered = await self._kernel.filters_bridges()
-        flags = {}
-        for network in self._catalogue.all():
-            for _, leg in self._sandboxes.legs_on(network.id):
-                flags[leg.host_link] = port_flags(network)
-        await self._kernel.set_ports(flags)
-
-    async def _watch(self) -> None:
-        """Put back what others took away: a reloaded firewall, a changed sysctl."""
-        for number in itertools.count(1):
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            try:
-                # Now and then whatever the kernel's counter says: a change right after one of ours hides behind it.
-                await self._look_after(is_full=number % _FULL_LOOK == 0)
-            except errors.GitopsError as error:
-                log.warning("looking after the network rules failed, trying again: %s", error)
-
-    async def _look_after(self, *, is_full: bool = False) -> None:
-        if await self._kernel.filters_bridges() != self._is_filtered:
-            await self._set_port_flags()
-        if not is_full and not await self._kernel.is_touched():
-            return
-        differences = await self._rules.differences()
-        if differences:
-            log.warning("the network rules were changed by somebody else, writing them again: %s", differences[:5])
-            await self._rules.load()
-        await self._look_at_firewalls()
 
     async def _forget_flows(
         self, addresses: set[str], ports: set[int], protocols: tuple[int, ...] = (flows.UDP,)

@@ -59,7 +59,7 @@ async def test_a_firewall_that_drops_is_opened_and_told(world: Any, any_bridge: 
     assert works(world, sandbox)
     assert len(service.warnings) == 1 and target.split()[-1] in service.warnings[0]
     assert world.run("nft", "list", "chain", *target.split()).count(f"gitops_{world.config.instance}") == 2
-    await service._look_at_firewalls()
+    await service._watch.look_at_firewalls()
     assert world.run("nft", "list", "chain", *target.split()).count(f"gitops_{world.config.instance}") == 2
     await service.destroy()
     assert "gitops" not in world.run("nft", "list", "ruleset")
@@ -98,13 +98,13 @@ async def test_old_iptables_are_opened_too(world: Any) -> None:
 async def test_a_firewall_that_comes_later_and_a_flushed_table_are_noticed(world: Any) -> None:
     service = await world.start()
     sandbox = await published(service)
-    await service._look_after()
-    assert works(world, sandbox) and service.warnings == []
+    await service._watch.look()
+    assert works(world, sandbox) and service.warnings == ()
     world.run("nft", "flush", "ruleset")
     world.run("iptables-nft", "-P", "FORWARD", "DROP")
     assert not works(world, sandbox)
     assert await service.audit() == [f"nft table gitops_{world.config.instance} is missing"]
-    await service._look_after()
+    await service._watch.look()
     assert works(world, sandbox) and len(service.warnings) == 1 and await service.audit() == []
 
 
@@ -135,5 +135,5 @@ async def test_a_daemon_that_switches_bridge_filtering_on_changes_nothing_for_co
     with world.serve(sandbox.path, 80, "web"):
         assert world.ask(sandbox.path, HOST, 8080)[0] == "web"
         namespaces.write_sysctl("bridge/bridge-nf-call-iptables", "1")
-        await service._look_after()
+        await service._watch.look()
         assert world.ask(sandbox.path, HOST, 8080)[0] == "web"
