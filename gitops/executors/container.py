@@ -11,6 +11,8 @@ import logging
 import os
 import platform
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ from gitops.config import EngineConfig
 from gitops.engine.networks.boundary import SharedPort
 from gitops.executors import templates, translation
 from gitops.objects.assignment import Endpoints, PortBackends
-from gitops.objects.container import ContainerInspect
+from gitops.objects.container import ContainerInspect, ContainerState
 from gitops.objects.node import EngineDescription, NodeDescription, PluginDescription
 from gitops.objects.service import Platform, PortConfig, Resources
 from gitops.objects.task import ContainerStatus, PortStatus, Task
@@ -149,13 +151,14 @@ class ContainerController:
         container = self._get()
         if container.state.status == "created":
             await self._engine.containers.start_container(container.id)
-        async for state in self._engine.containers.changes(container.id):
-            health = state.health.status if state.health else "none"
-            if not state.running or health in ("none", "healthy"):
-                # What ended already is found so by `wait`, with its exit code.
-                return
-            if health == "unhealthy":
-                await self._give_up_unhealthy(container.id)
+        async with aclosing(self._states(container.id)) as states:
+            async for state in states:
+                health = state.health.status if state.health else "none"
+                if not state.running or health in ("none", "healthy"):
+                    # What ended already is found so by `wait`, with its exit code.
+                    return
+                if health == "unhealthy":
+                    await self._give_up_unhealthy(container.id)
         raise _removed()
 
     async def wait(self) -> None:
@@ -168,12 +171,13 @@ class ContainerController:
             container = self._get()
         except errors.NotFound as error:
             raise _removed() from error
-        async for state in self._engine.containers.changes(container.id):
-            if state.status in ("exited", "dead", "created"):
-                _check_exit(state.exit_code, state.error, state.oom_killed)
-                return
-            if state.health is not None and state.health.status == "unhealthy":
-                await self._give_up_unhealthy(container.id)
+        async with aclosing(self._states(container.id)) as states:
+            async for state in states:
+                if state.status in ("exited", "dead", "created"):
+                    _check_exit(state.exit_code, state.error, state.oom_killed)
+                    return
+                if state.health is not None and state.health.status == "unhealthy":
+                    await self._give_up_unhealthy(container.id)
         raise _removed()
 
     async def shutdown(self) -> None:
@@ -219,6 +223,16 @@ class ContainerController:
                 )
             )
         return PortStatus(ports=ports)
+
+    async def _states(self, container_id: str) -> AsyncGenerator[ContainerState, None]:
+        """The container's state now and after each change, until it is removed."""
+        states = self._engine.containers.changes(container_id)
+        try:
+            async for state in states:
+                yield state
+        finally:
+            if isinstance(states, AsyncGenerator):
+                await states.aclose()
 
     async def _have_image(self, reference: str) -> None:
         """See that the image is here; the registry is asked only when it isn't.
