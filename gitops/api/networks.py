@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gitops import errors
 from gitops.objects.network import IPAM, NetworkObject, NetworkResource
+from gitops.swarm.manager.control.networks import is_predefined
 
 if TYPE_CHECKING:
     from gitops.engine.engine import Engine
@@ -17,10 +18,19 @@ _BUILTIN = frozenset({"bridge", "host", "none"})
 
 
 def of_swarm(node: SwarmNode) -> list[NetworkResource]:
-    """The swarm's networks; none where this host is in no swarm."""
+    """The swarm's networks; none where this host is in no swarm.
+
+    Those that every host has of its own count only where somebody asks for the swarm's by name: services may use them.
+    """
     if node.state in _INACTIVE:
         return []
-    return [resource(item) for item in node.control.networks()]
+    return [resource(item) for item in node.control.networks() if not is_predefined(item)]
+
+
+def _predefined(node: SwarmNode) -> list[NetworkResource]:
+    if node.state in _INACTIVE:
+        return []
+    return [resource(item) for item in node.control.networks() if is_predefined(item)]
 
 
 def resource(network: NetworkObject) -> NetworkResource:
@@ -49,7 +59,8 @@ def find(engine: Engine, node: SwarmNode, wanted: str, scope: str) -> NetworkRes
     Raises:
         errors.NotFound: there is none. errors.Invalid: several are meant.
     """
-    found = {item.id: item for item in [*of_swarm(node), *engine.networks.list()]}
+    extra = _predefined(node) if scope == "swarm" else []
+    found = {item.id: item for item in [*of_swarm(node), *extra, *engine.networks.list()]}
     known = [item for item in found.values() if not scope or item.scope == scope]
     for candidates in (
         [item for item in known if item.id == wanted],

@@ -50,7 +50,7 @@ def moment(text: str, name: str) -> int:
     """Nanoseconds since the epoch of seconds with an optional fraction, or of an RFC 3339 time; 0 for ""."""
     if not text:
         return 0
-    if "T" in text or "t" in text:
+    if text[4:5] == "-":
         return base.parse_time(text)
     whole, _, fraction = text.partition(".")
     negative = whole.startswith("-")

@@ -40,7 +40,6 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("PUT", "/volumes/{name}", "cluster volumes"),
     ("POST", "/swarm/join", "joining a swarm"),
     ("POST", "/swarm/unlock", "locked swarms"),
-    ("DELETE", "/nodes/{node}", "removing nodes"),
     ("GET", "/plugins", "plugins"),
     ("GET", "/plugins/{name:.+}/json", "plugins"),
     ("GET", "/plugins/privileges", "plugins"),

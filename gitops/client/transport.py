@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -158,7 +159,8 @@ class Transport:
             raise errors.Unavailable(f"the connection to {self.endpoint.host} is closed")
         headers = {} if auth is None else {_AUTH_HEADER: _encoded(auth)}
         if body is not None:
-            data = base.to_json(body)
+            # A file object, since aiohttp warns of large bodies in bytes: configs may have a megabyte.
+            data = io.BytesIO(base.to_json(body))
             headers["Content-Type"] = "application/json"
         elif data is not None:
             headers["Content-Type"] = "application/x-tar"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gitops import errors
 from gitops.api import answers, processes, refusals, requests
@@ -33,7 +33,6 @@ _FILTERS = (
     "volume",
 )
 _CONDITIONS = ("not-running", "next-exit", "removed")
-_NAME = re.compile(r"/?[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -56,14 +55,25 @@ async def inspect(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """`docker create`, and the first step of `docker run`."""
     name = request.query.get("name") or None
-    if name is not None and not _NAME.fullmatch(name):
-        raise errors.Invalid(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     data = await requests.raw_body(request)
     if not data:
         raise errors.Invalid("invalid JSON: got EOF while reading request body")
     refusals.check_container(data)
-    made = await engine_of(request).containers.create(wire.decode(data, ContainerCreate), name)
+    body = _with_network_named(wire.decode(data, ContainerCreate))
+    made = await engine_of(request).containers.create(body, name)
     return answers.json({"Id": made.id, "Warnings": []}, 201)
+
+
+def _with_network_named(body: ContainerCreate) -> ContainerCreate:
+    """The CLI calls the network of a container that names none "default", in the mode and among the endpoints."""
+    networking = body.networking_config
+    if networking is None or "default" not in (networking.endpoints_config or {}):
+        return body
+    endpoints = {
+        ("bridge" if name == "default" else name): settings
+        for name, settings in (networking.endpoints_config or {}).items()
+    }
+    return replace(body, networking_config=replace(networking, endpoints_config=endpoints))
 
 
 async def start(request: web.Request) -> web.Response:
@@ -105,8 +115,6 @@ async def unpause(request: web.Request) -> web.Response:
 async def rename(request: web.Request) -> web.Response:
     """Give it another name."""
     name = request.query.get("name", "")
-    if not _NAME.fullmatch(name):
-        raise errors.Invalid(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     await engine_of(request).containers.rename(_container(request), name)
     return answers.empty()
 

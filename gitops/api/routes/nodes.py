@@ -32,6 +32,12 @@ async def update(request: web.Request) -> web.Response:
     return answers.empty(200)
 
 
+async def remove(request: web.Request) -> web.Response:
+    """`docker node rm`."""
+    await swarm_of(request).control.remove_node(_node(request), force=requests.switch(request, "force"))
+    return answers.empty(200)
+
+
 def _node(request: web.Request) -> str:
     name = request.match_info["node"]
     return swarm_of(request).node_id if name == _SELF else name
@@ -41,4 +47,5 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/nodes", list_nodes),
     ("GET", "/nodes/{node}", inspect),
     ("POST", "/nodes/{node}/update", update),
+    ("DELETE", "/nodes/{node}", remove),
 ]

@@ -46,7 +46,8 @@ async def update(request: web.Request) -> web.Response:
     rollback = request.query.get("rollback", "")
     if rollback not in ("", "previous"):
         raise errors.Invalid(f"invalid value {rollback!r} for rollback: 'previous' is wanted")
-    spec = await _spec(request)
+    # A rollback takes the stored spec: what the client sends with it doesn't count.
+    spec = ServiceSpec() if rollback else await _spec(request)
     await swarm_of(request).control.update_service(
         request.match_info["service"], requests.version(request), spec, rollback=bool(rollback)
     )

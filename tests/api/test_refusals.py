@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gitops import errors
+from gitops.api import refusals
+
+
+def _body(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PidMode", "host"), ("Devices", [{"PathOnHost": "/dev/kvm"}]), ("VolumesFrom", ["x"])]
+)
+def test_what_is_not_supported_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(errors.Unsupported, match=name):
+        refusals.check_container(_body(HostConfig={name: value}))
+
+
+def test_what_the_cli_sends_by_default_passes() -> None:
+    refusals.check_container(
+        _body(
+            Image="x",
+            OnBuild=None,
+            Shell=None,
+            HostConfig={
+                "PidMode": "",
+                "IpcMode": "private",
+                "Devices": [],
+                "MemorySwappiness": -1,
+                "OomKillDisable": False,
+                "Links": None,
+                "ConsoleSize": [0, 0],
+                "Unheard": "of",
+            },
+        )
+    )
+
+
+def test_an_empty_skeleton_of_privileges_passes() -> None:
+    refusals.check_service(
+        _body(TaskTemplate={"ContainerSpec": {"Privileges": {"CredentialSpec": None, "SELinuxContext": {"Type": ""}}}})
+    )
+
+
+def test_privileges_of_a_service_are_refused() -> None:
+    with pytest.raises(errors.Unsupported, match="Privileges"):
+        refusals.check_service(_body(TaskTemplate={"ContainerSpec": {"Privileges": {"NoNewPrivileges": True}}}))
+
+
+def test_generic_resources_are_refused() -> None:
+    spec = {"Resources": {"Reservations": {"GenericResources": [{}]}}, "ContainerSpec": {}}
+    with pytest.raises(errors.Unsupported, match="GenericResources"):
+        refusals.check_service(_body(TaskTemplate=spec))
+
+
+def test_a_refused_secret_does_not_show_its_data() -> None:
+    with pytest.raises(errors.Unsupported, match="Driver") as caught:
+        refusals.check_secret(_body(Name="x", Data="aHVzaA==", Driver={"Name": "vault"}))
+    assert "aHVzaA" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff"])
+def test_what_is_no_json_is_refused(data: bytes) -> None:
+    with pytest.raises(errors.Invalid):
+        refusals.check_container(data)
