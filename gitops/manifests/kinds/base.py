@@ -1,0 +1,44 @@
+"""What all kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gitops.manifests.kinds.values import Labels, Name
+
+API_VERSION = "gitops/v1"
+
+
+class Model(BaseModel):
+    """Unknown keys are errors, except `x-…` (which the loader takes out)."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={"patternProperties": {"^x-": {}}},
+    )
+
+    NOT_YET: ClassVar[Mapping[str, str]] = {}
+    """Fields that are known and refused, each with what to do instead (or nothing)."""
+
+
+class Metadata(Model):
+    """Whose the object is, and what it is called."""
+
+    name: Name = Field(description="The object's name: lower-case letters, digits and dashes.")
+    stack: Name | None = Field(
+        None,
+        description="The stack that it belongs to: the prefix of its name on the engine, and what is pruned together.",
+    )
+    labels: Labels | None = Field(None, description="Labels of the object on the engine.")
+    annotations: Labels | None = Field(None, description="Notes that stay in the manifest.")
+
+
+class Manifest(Model):
+    """The frame of every kind."""
+
+    api_version: Literal["gitops/v1"] = Field(alias="apiVersion", description="Always gitops/v1.")
+    metadata: Metadata = Field(description="Name, stack, labels.")

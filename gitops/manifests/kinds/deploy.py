@@ -1,0 +1,167 @@
+"""How a service is spread, updated, restarted and limited: Compose's `deploy`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gitops.manifests.kinds import placement
+from gitops.manifests.kinds.base import Model
+from gitops.manifests.kinds.values import Count, Cpus, Duration, Labels, Memory, problem
+
+
+def _literal(field: str, known: tuple[str, ...], later: tuple[str, ...] = (), hint: str = "") -> Any:
+    def check(value: Any) -> Any:
+        if value in later:
+            raise problem(f"{field} {value} is known, but not supported yet", hint)
+        return value
+
+    return BeforeValidator(check, json_schema_input_type=Literal[known])  # type: ignore[valid-type]
+
+
+def _ratio(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise problem("must be a number from 0 to 1", "as in 0.2")
+    return float(value)
+
+
+class UpdateConfig(Model):
+    """How an update goes through the tasks."""
+
+    parallelism: Count | None = Field(None, description="Tasks at a time; 0: all at once; default 1.")
+    delay: Duration | None = Field(None, description="Between two batches; default 0.")
+    failure_action: Literal["pause", "continue", "rollback"] | None = Field(
+        None, description="When too many tasks fail; default pause."
+    )
+    monitor: Duration | None = Field(None, description="How long a new task is watched for failure; default 5s.")
+    max_failure_ratio: Annotated[float, BeforeValidator(_ratio, json_schema_input_type=float)] | None = Field(
+        None, description="The part of the tasks that may fail; default 0."
+    )
+    order: Literal["stop-first", "start-first"] | None = Field(None, description="Default stop-first.")
+
+
+def _no_rollback(config: UpdateConfig) -> UpdateConfig:
+    if config.failure_action == "rollback":
+        raise problem("a rollback can't be rolled back", "pause or continue", "failure_action")
+    return config
+
+
+class RestartPolicy(Model):
+    """When a task that ended is replaced."""
+
+    condition: (
+        Annotated[
+            Literal["none", "on-failure", "any"],
+            BeforeValidator(
+                lambda value: {"always": "any"}.get(value, value) if isinstance(value, str) else value,
+                json_schema_input_type=Literal["none", "on-failure", "any"],
+            ),
+        ]
+        | None
+    ) = Field(None, description="none, on-failure or any (default).")
+    delay: Duration | None = Field(None, description="Before the replacement starts; default 5s.")
+    max_attempts: Count | None = Field(None, description="0: without end (default).")
+    window: Duration | None = Field(None, description="The time in which attempts are counted; 0: ever (default).")
+
+
+class Limits(Model):
+    """What each task may use at most."""
+
+    cpus: Cpus | None = Field(None, description="As in 0.5.")
+    memory: Memory | None = Field(None, description="As in 128M.")
+    pids: Count | None = Field(None, description="Processes and threads; 0: no limit.")
+
+
+class Reservations(Model):
+    """What the scheduler keeps free for each task."""
+
+    NOT_YET: ClassVar = {"generic_resources": "", "devices": ""}
+
+    cpus: Cpus | None = Field(None, description="As in 0.25.")
+    memory: Memory | None = Field(None, description="As in 64M.")
+
+
+class Resources(Model):
+    """Limits and reservations of each task."""
+
+    limits: Limits | None = Field(None, description="At most.")
+    reservations: Reservations | None = Field(None, description="At least, for the scheduler.")
+
+
+def _sane(resources: Resources) -> Resources:
+    limits, reservations = resources.limits, resources.reservations
+    if limits and reservations:
+        if limits.cpus and reservations.cpus and reservations.cpus > limits.cpus:
+            raise problem(
+                "more is reserved than the limit allows", "lower it, or raise limits.cpus", "reservations", "cpus"
+            )
+        if limits.memory and reservations.memory and reservations.memory > limits.memory:
+            raise problem(
+                "more is reserved than the limit allows", "lower it, or raise limits.memory", "reservations", "memory"
+            )
+    return resources
+
+
+class Preference(Model):
+    """A label over whose values tasks are spread."""
+
+    spread: Annotated[str, BeforeValidator(placement.spread, json_schema_input_type=str)] = Field(
+        description="node.labels.NAME or engine.labels.NAME."
+    )
+
+
+class Placement(Model):
+    """Which nodes may run the tasks."""
+
+    constraints: (
+        Annotated[list[str], BeforeValidator(placement.constraints, json_schema_input_type=list[str])] | None
+    ) = Field(None, description="As in node.role == worker; all must hold.")
+    preferences: list[Preference] | None = Field(
+        None, description="Spread over values of labels, one level after the other."
+    )
+    max_replicas_per_node: Count | None = Field(None, description="0: no limit.")
+
+
+def _endpoint_mode(value: Any) -> Any:
+    if value == "vip":
+        raise problem(
+            "virtual IPs aren't there yet",
+            "leave endpoint_mode out: a service's name then resolves to its healthy tasks",
+        )
+    return value
+
+
+class Deploy(Model):
+    """How the service is deployed."""
+
+    NOT_YET: ClassVar = {
+        "max_concurrent": "",
+        "deadline": "",
+        "min_available": "",
+        "wave": "",
+        "autoscale": "write replicas",
+        "owner": "",
+        "rollout": "",
+        "policy": "",
+    }
+
+    mode: (
+        Annotated[
+            Literal["replicated"],
+            _literal("the mode", ("replicated",), ("global", "replicated-job", "global-job"), "use replicated"),
+        ]
+        | None
+    ) = Field(None, description="Only replicated.")
+    replicas: Annotated[Count, Field(le=100_000)] | None = Field(None, description="How many tasks; default 1.")
+    endpoint_mode: (
+        Annotated[Literal["dnsrr"], BeforeValidator(_endpoint_mode, json_schema_input_type=Literal["dnsrr"])] | None
+    ) = Field(None, description="dnsrr: only by name, no published ports. Leave it out otherwise.")
+    labels: Labels | None = Field(None, description="Labels of the service.")
+    update_config: UpdateConfig | None = Field(None, description="How an update goes through the tasks.")
+    rollback_config: Annotated[UpdateConfig, AfterValidator(_no_rollback)] | None = Field(
+        None, description="How a rollback goes through the tasks."
+    )
+    restart_policy: RestartPolicy | None = Field(None, description="When a task that ended is replaced.")
+    resources: Annotated[Resources, AfterValidator(_sane)] | None = Field(None, description="Limits and reservations.")
+    placement: Placement | None = Field(None, description="Which nodes may run the tasks.")

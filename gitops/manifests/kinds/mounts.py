@@ -1,0 +1,157 @@
+"""Mounts, secrets and configs of a service, in Compose's short and long syntax."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from gitops.manifests.kinds.base import Model
+from gitops.manifests.kinds.values import AbsolutePath, Bool, Mode, Name, Size, absolute, problem, shown, text
+
+_PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+_ID = re.compile(r"[0-9]{1,10}")
+
+
+class BindOptions(Model):
+    """Options of a bind mount."""
+
+    NOT_YET: ClassVar = {
+        "create_host_path": "the path must exist on the host",
+        "selinux": "",
+        "recursive": "",
+    }
+
+    propagation: Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"] | None = Field(
+        None, description="How mounts below it are shared; default rprivate."
+    )
+
+
+class VolumeOptions(Model):
+    """Options of a volume mount."""
+
+    NOT_YET: ClassVar = {"subpath": "", "labels": "write them on the Volume"}
+
+    nocopy: Bool | None = Field(None, description="Don't fill a new volume from the image.")
+
+
+class TmpfsOptions(Model):
+    """Options of a tmpfs mount."""
+
+    size: Size | None = Field(None, description="At most, as in 64M; default: no limit but the container's memory.")
+    mode: Mode | None = Field(None, description='Permission bits; default "1777".')
+
+
+class MountFields(Model):
+    """A mount."""
+
+    NOT_YET: ClassVar = {"consistency": "", "image": ""}
+
+    type: Literal["bind", "volume", "tmpfs"] = Field(description="bind, volume or tmpfs.")
+    source: str | None = Field(None, description="bind: a path of the host; volume: the name of a Volume.")
+    target: AbsolutePath = Field(description="Where it is in the container.")
+    read_only: Bool | None = Field(None, description="It can't be written to.")
+    bind: BindOptions | None = Field(None, description="With type bind.")
+    volume: VolumeOptions | None = Field(None, description="With type volume.")
+    tmpfs: TmpfsOptions | None = Field(None, description="With type tmpfs.")
+
+
+def _type(value: dict[str, Any]) -> dict[str, Any]:
+    if value.get("type") in ("image", "cluster", "npipe"):
+        raise problem(f"the type {value['type']} is known, but not supported yet", "bind, volume or tmpfs", "type")
+    return value
+
+
+def short(value: Any) -> Any:
+    """`[source:]target[:options]`; to the long form."""
+    if isinstance(value, dict):
+        return _type(value)
+    if not isinstance(value, str):
+        return value
+    parts = value.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise problem(f"{shown(value)} is no mount", "as in data:/var/lib/data or /host/path:/path:ro")
+    if len(parts) == 1:
+        return {"type": "volume", "target": absolute(parts[0])}
+    source, target = parts[0], absolute(parts[1])
+    if source.startswith((".", "~")):
+        raise problem(
+            f"{shown(source)} is relative, and a service has no directory on the host that it runs on",
+            "give an absolute path, or use a Config for a file",
+        )
+    kind = "bind" if source.startswith("/") else "volume"
+    return _options({"type": kind, "source": source, "target": target}, parts[2] if len(parts) == 3 else "")
+
+
+def _options(mount: dict[str, Any], options: str) -> dict[str, Any]:
+    for option in filter(None, options.split(",")):
+        if option in ("ro", "rw"):
+            mount["read_only"] = option == "ro"
+        elif option == "nocopy" and mount["type"] == "volume":
+            mount["volume"] = {"nocopy": True}
+        elif option in _PROPAGATION and mount["type"] == "bind":
+            mount["bind"] = {"propagation": option}
+        elif option in ("z", "Z", "cached", "delegated", "consistent"):
+            raise problem(f"the option {option} is known, but not supported yet")
+        else:
+            raise problem(f"{shown(option)} is no option of a {mount['type']} mount", "ro, rw")
+    return mount
+
+
+def _whole(mount: MountFields) -> MountFields:
+    for kind in ("bind", "volume", "tmpfs"):
+        if mount.type != kind and getattr(mount, kind) is not None:
+            raise problem(f"options of a {kind} mount on one of type {mount.type}", "", kind)
+    if mount.type == "bind":
+        if not mount.source:
+            raise problem("a bind mount needs a source", "an absolute path of the host")
+        try:
+            absolute(mount.source)
+        except PydanticCustomError as error:
+            raise problem(
+                f"{shown(mount.source)} isn't absolute", "a path of the host that runs it", "source"
+            ) from error
+    if mount.type == "tmpfs" and mount.source:
+        raise problem("a tmpfs mount has no source", "leave it out", "source")
+    return mount
+
+
+Mount = Annotated[MountFields, AfterValidator(_whole), BeforeValidator(short, json_schema_input_type=str | MountFields)]
+
+
+def _owner(value: Any) -> Any:
+    value = text(value)
+    if isinstance(value, str) and not _ID.fullmatch(value):
+        raise problem(f"{shown(value)} is no numeric id", "as in 1000")
+    return value
+
+
+def _target(value: Any) -> Any:
+    if isinstance(value, str) and (not value or "\0" in value or "/../" in f"/{value}/"):
+        raise problem(f"{shown(value)} is no path", "a name, or an absolute path")
+    return value
+
+
+class FileUseFields(Model):
+    """A secret or config as a file in the containers."""
+
+    source: Name = Field(description="The name of the Secret or Config.")
+    target: Annotated[str, BeforeValidator(_target, json_schema_input_type=str)] | None = Field(
+        None, description="The file; default: the name, under /run/secrets (secrets) or / (configs)."
+    )
+    uid: Annotated[str, BeforeValidator(_owner, json_schema_input_type=str | int)] | None = Field(
+        None, description="The owner; default 0."
+    )
+    gid: Annotated[str, BeforeValidator(_owner, json_schema_input_type=str | int)] | None = Field(
+        None, description="The group; default 0."
+    )
+    mode: Mode | None = Field(None, description='Permission bits; default "0444".')
+
+
+def _use(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str) else value
+
+
+FileUse = Annotated[FileUseFields, BeforeValidator(_use, json_schema_input_type=str | FileUseFields)]

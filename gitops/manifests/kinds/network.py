@@ -1,0 +1,138 @@
+"""Network: a swarm network that services join."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.values import Bool, EngineName, Labels, problem, shown, text
+
+_OPTIONS = ("com.docker.network.driver.mtu",)
+_MIN_PREFIX, _MAX_PREFIX = 8, 29
+
+
+def _driver(value: Any) -> Any:
+    if isinstance(value, str) and value != "overlay":
+        known = ("bridge", "host", "macvlan", "ipvlan", "none")
+        raise problem(
+            f"the driver {value} is known, but not supported yet" if value in known else f"no driver {shown(value)}",
+            "leave it out: networks are swarm networks (overlay)",
+        )
+    return value
+
+
+def _options(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    for key in value:
+        if key == "encrypted":
+            raise problem("encryption is known, but not supported yet", "", key)
+        if key not in _OPTIONS:
+            raise problem("the driver overlay has no such option", f"it has {_OPTIONS[0]}", key)
+    mtu = text(value.get(_OPTIONS[0], "1450"))
+    if not isinstance(mtu, str) or not mtu.isdigit() or not 576 <= int(mtu) <= 65535:
+        raise problem("must be from 576 to 65535", "", _OPTIONS[0])
+    return {key: text(item) for key, item in value.items()}
+
+
+def _subnet(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as error:
+        better = _without_host_bits(value)
+        raise problem(f"{shown(value)} is no subnet", f"as in {better or '10.10.0.0/24'}") from error
+    if network.version != 4:
+        raise problem("IPv6 is known, but not supported yet")
+    if not _MIN_PREFIX <= network.prefixlen <= _MAX_PREFIX:
+        raise problem(f"/{network.prefixlen} is no size for a network", f"from /{_MIN_PREFIX} to /{_MAX_PREFIX}")
+    return str(network)
+
+
+def _without_host_bits(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError:
+        return ""
+
+
+def _gateway(value: Any) -> Any:
+    try:
+        return str(ipaddress.IPv4Address(value)) if isinstance(value, str) else value
+    except ValueError as error:
+        raise problem(f"{shown(value)} is no IPv4 address") from error
+
+
+class Pool(Model):
+    """Addresses of a network."""
+
+    NOT_YET: ClassVar = dict.fromkeys(("ip_range", "aux_addresses"), "")
+
+    subnet: Annotated[str, BeforeValidator(_subnet, json_schema_input_type=str)] = Field(
+        description="As in 10.10.0.0/24."
+    )
+    gateway: Annotated[str, BeforeValidator(_gateway, json_schema_input_type=str)] | None = Field(
+        None, description="The gateway's address; default the first of the subnet."
+    )
+
+
+def _fits(pool: Pool) -> Pool:
+    network = ipaddress.IPv4Network(pool.subnet)
+    if pool.gateway is not None:
+        address = ipaddress.IPv4Address(pool.gateway)
+        if address not in network or address in (network.network_address, network.broadcast_address):
+            raise problem(f"the gateway {pool.gateway} is no host of {pool.subnet}", "", "gateway")
+    return pool
+
+
+def _one(pools: list[Pool]) -> list[Pool]:
+    if len(pools) > 1:
+        raise problem("several subnets are known, but not supported yet", "give one", 1)
+    return pools
+
+
+class Ipam(Model):
+    """How addresses are given."""
+
+    NOT_YET: ClassVar = {"options": ""}
+
+    driver: Literal["default"] | None = Field(None, description="Only `default`.")
+    config: Annotated[list[Annotated[Pool, AfterValidator(_fits)]], AfterValidator(_one)] | None = Field(
+        None, description="The subnet and gateway; default: the next free /24."
+    )
+
+
+class NetworkSpec(Model):
+    """A network; without a spec it is a plain one."""
+
+    NOT_YET: ClassVar = {
+        "ingress": "the ingress network is made by the engine",
+        "scope": "networks are swarm networks",
+        "enable_ipv4": "",
+        "enable_ipv6": "",
+        "encrypted": "",
+    }
+
+    driver: Annotated[str, BeforeValidator(_driver, json_schema_input_type=Literal["overlay"])] | None = Field(
+        None, description="Only `overlay`."
+    )
+    driver_opts: (
+        Annotated[dict[str, str], BeforeValidator(_options, json_schema_input_type=dict[str, str | int])] | None
+    ) = Field(None, description="`com.docker.network.driver.mtu`.")
+    internal: Bool | None = Field(None, description="No way out of the network.")
+    attachable: Bool | None = Field(None, description="Plain containers may join it too.")
+    ipam: Ipam | None = Field(None, description="Addresses.")
+    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
+    external: Bool | None = Field(None, description="The network exists already: it is never made, changed or deleted.")
+    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+
+
+class Network(Manifest):
+    """A network that services join."""
+
+    kind: Literal["Network"] = Field(description="Network.")
+    spec: NetworkSpec | None = Field(None, description="How the network is made.")

@@ -1,0 +1,28 @@
+"""Stack: what holds for a stack as a whole. Nobody has to write one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.values import Bool
+
+
+class StackSpec(Model):
+    """Settings of a stack."""
+
+    NOT_YET: ClassVar = dict.fromkeys(
+        ("includes", "profiles", "variables", "ordering", "source", "targets", "promotion"), ""
+    )
+
+    description: str | None = Field(None, description="For people.")
+    prune: Bool | None = Field(None, description="Whether objects that left the manifests are deleted; default true.")
+
+
+class Stack(Manifest):
+    """A stack: objects that are applied and pruned together."""
+
+    kind: Literal["Stack"] = Field(description="Stack.")
+    spec: StackSpec | None = Field(None, description="Settings of the stack.")

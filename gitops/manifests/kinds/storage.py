@@ -1,0 +1,106 @@
+"""Volume, Secret and Config."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.values import Bool, EngineName, Labels, problem, text, texts
+
+_DRIVER_OPTS = ("type", "o", "device")
+
+
+def _driver_opts(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    for key, item in value.items():
+        if key not in _DRIVER_OPTS:
+            raise problem("the driver local has no such option", "it has type, o and device", key)
+        if item is None or isinstance(item, list | dict):
+            raise problem("must be a text", "", key)
+    return dict(zip(value, texts(list(value.values())), strict=True))
+
+
+DriverOpts = Annotated[dict[str, str], BeforeValidator(_driver_opts, json_schema_input_type=dict[str, str | int])]
+
+
+class VolumeSpec(Model):
+    """A named volume; without a spec it is a plain one of the driver local."""
+
+    NOT_YET: ClassVar = dict.fromkeys(("size", "access_mode", "topology", "retain", "backup"), "")
+
+    driver: Literal["local"] | None = Field(None, description="Only `local` is supported.")
+    driver_opts: DriverOpts | None = Field(None, description="`type`, `o` and `device` of a mount, as for mount(8).")
+    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
+    external: Bool | None = Field(None, description="The volume exists already: it is never made, changed or deleted.")
+    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+
+
+class Volume(Manifest):
+    """A named volume."""
+
+    kind: Literal["Volume"] = Field(description="Volume.")
+    spec: VolumeSpec | None = Field(None, description="How the volume is made.")
+
+
+_CONTENT = BeforeValidator(text, json_schema_input_type=str)
+_SOURCES = ("file", "content", "environment", "external")
+_LATER = {
+    "sops": "decrypt it before, and give it by `environment`",
+    "provider": "fetch it before, and give it by `environment`",
+    "template_driver": "render the file as a .j2 template",
+    "keep_versions": "",
+}
+
+
+class SecretSpec(Model):
+    """Exactly one source."""
+
+    NOT_YET: ClassVar = _LATER
+
+    file: str | None = Field(None, description="A file in the repository, relative to the manifest.")
+    content: Annotated[SecretStr, _CONTENT] | None = Field(None, description="The value itself. It is then in git.")
+    environment: str | None = Field(
+        None, description="The variable of the operator's environment that holds the value."
+    )
+    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
+    external: Bool | None = Field(None, description="The secret exists already: it is never made, changed or deleted.")
+    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+
+
+class ConfigSpec(Model):
+    """Exactly one source."""
+
+    NOT_YET: ClassVar = _LATER
+
+    file: str | None = Field(None, description="A file in the repository, relative to the manifest.")
+    content: Annotated[str, _CONTENT] | None = Field(None, description="The content itself.")
+    environment: str | None = Field(None, description="The variable of the operator's environment that holds it.")
+    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
+    external: Bool | None = Field(None, description="The config exists already: it is never made, changed or deleted.")
+    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+
+
+def _one_source(spec: Any) -> Any:
+    given = [name for name in _SOURCES if getattr(spec, name) not in (None, False)]
+    if not given:
+        raise problem("has no source", "give one of file, content, environment, external")
+    if len(given) > 1:
+        raise problem(f"has {len(given)} sources: {', '.join(given)}", "give exactly one")
+    return spec
+
+
+class Secret(Manifest):
+    """A secret file in the containers of services that name it."""
+
+    kind: Literal["Secret"] = Field(description="Secret.")
+    spec: Annotated[SecretSpec, AfterValidator(_one_source)] = Field(description="Where the value comes from.")
+
+
+class Config(Manifest):
+    """A file in the containers of services that name it."""
+
+    kind: Literal["Config"] = Field(description="Config.")
+    spec: Annotated[ConfigSpec, AfterValidator(_one_source)] = Field(description="Where the content comes from.")

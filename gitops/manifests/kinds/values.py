@@ -1,0 +1,304 @@
+"""The values of fields: how people may write them, and what they mean. Each function raises `ValueProblem`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, Strict
+from pydantic_core import PydanticCustomError
+
+from gitops import errors
+from gitops.manifests.text import scalars
+from gitops.objects.base import MICROSECOND, MILLISECOND, SECOND
+from gitops.oci import reference as references
+
+Int = Annotated[int, Strict()]
+Bool = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=0)]
+
+NANO = 1_000_000_000
+MIN_CPU = NANO // 1000
+MIN_MEMORY = 4 << 20
+
+
+def problem(reason: str, hint: str = "", *at: str | int) -> PydanticCustomError:
+    """An error with the way out, `at` a path below the field."""
+    return PydanticCustomError("manifest", "{reason}", {"reason": reason, "hint": hint, "at": at})  # type: ignore[arg-type]
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a message: short, on one line."""
+    text = str(value)
+    return repr(text if len(text) <= 60 else text[:57] + "…")
+
+
+def text(value: Any) -> Any:
+    """A scalar as it was written; `user: 1000` is the text 1000."""
+    return scalars.to_text(value) if isinstance(value, bool | int | float) else value
+
+
+def texts(value: Any) -> Any:
+    """A list of scalars as they were written."""
+    if not isinstance(value, list):
+        return value
+    for index, item in enumerate(value):
+        if item is None or isinstance(item, list | dict):
+            raise problem("must be a text", 'write "" for an empty one' if item is None else "", index)
+    return [item if type(item) is str else text(item) for item in value]
+
+
+def one_or_texts(value: Any) -> Any:
+    """A list of texts, or one text."""
+    return texts(value) if isinstance(value, list) else [text(value)] if isinstance(value, str | int | float) else value
+
+
+def words(value: Any) -> Any:
+    """A command: a list, or a text that is split as a shell splits it (no variables, no globs)."""
+    if not isinstance(value, str):
+        return texts(value)
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise problem(f"can't be split into words: {str(error).lower()}", "write it as a list") from error
+
+
+def _pairs(value: list[Any], separator: str) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            raise problem("must be a text", f"write KEY{separator}VALUE", index)
+        key, mark, content = item.partition(separator)
+        if key in result:
+            raise problem(f"{shown(key)} is given twice", "", index)
+        result[key] = content if mark else None
+    return result
+
+
+def _map(value: Any, missing: Callable[[str], str]) -> Any:
+    if isinstance(value, list):
+        value = _pairs(value, "=")
+    if not isinstance(value, dict):
+        return value
+    for key, item in value.items():
+        if not key:
+            raise problem("has an entry without a name")
+        if item is None:
+            value = {**value, key: missing(key)}
+        elif isinstance(item, list | dict):
+            raise problem("must be a text", "", key)
+    return {key: item if type(item) is str else text(item) for key, item in value.items()}
+
+
+def label_map(value: Any) -> Any:
+    """A map, or a list of KEY=VALUE; no value is an empty one."""
+    result = _map(value, lambda key: "")
+    if isinstance(result, dict):
+        for key in result:
+            if key.startswith("gitops.") or key == "com.docker.stack.namespace":
+                raise problem("this label is kept for gitops itself", "use another name", key)
+    return result
+
+
+def _no_value(key: str) -> str:
+    raise problem(
+        "has no value, and none is taken from the shell: the same commit must give the same result everywhere",
+        'write "" for an empty one, or use a template',
+        key,
+    )
+
+
+def environment(value: Any) -> Any:
+    """A map, or a list of KEY=VALUE; a name without a value is refused."""
+    result = _map(value, _no_value)
+    if isinstance(result, dict):
+        for key in result:
+            if "=" in key or "\0" in key:
+                raise problem(f"{shown(key)} is no name of a variable", "", key)
+    return result
+
+
+Text = Annotated[str, BeforeValidator(text, json_schema_input_type=str | int | float | bool)]
+Texts = Annotated[list[str], BeforeValidator(texts, json_schema_input_type=list[str | int | float | bool])]
+OneOrTexts = Annotated[list[str], BeforeValidator(one_or_texts, json_schema_input_type=str | list[str])]
+Words = Annotated[list[str], BeforeValidator(words, json_schema_input_type=str | list[str | int | float])]
+_MapInput = dict[str, str | int | float | bool | None] | list[str]
+Labels = Annotated[dict[str, str], BeforeValidator(label_map, json_schema_input_type=_MapInput)]
+Environment = Annotated[dict[str, str], BeforeValidator(environment, json_schema_input_type=_MapInput)]
+
+
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
+MAX_NAME = 63
+
+
+def dns_label(value: Any) -> Any:
+    """A name by DNS-1123: lower-case letters, digits and dashes."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = text(value)
+    if not isinstance(value, str):
+        return value
+    if len(value) > MAX_NAME:
+        raise problem(f"has {len(value)} characters", f"at most {MAX_NAME} are allowed")
+    if not _DNS_LABEL.fullmatch(value):
+        better = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
+        hint = f"as in {better!r}" if better else ""
+        raise problem(f"{shown(value)} is no name: lower-case letters, digits and dashes inside only", hint)
+    return value
+
+
+Name = Annotated[
+    str,
+    BeforeValidator(
+        dns_label,
+        json_schema_input_type=Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)],
+    ),
+]
+
+_ENGINE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
+
+
+def engine_name(value: Any) -> Any:
+    """The name of an object that exists already on the engine."""
+    if isinstance(value, str) and not _ENGINE_NAME.fullmatch(value):
+        raise problem(f"{shown(value)} can't be the name of an object on the engine")
+    return value
+
+
+EngineName = Annotated[str, BeforeValidator(engine_name, json_schema_input_type=str)]
+
+
+def image(value: Any) -> Any:
+    """An image reference; normalised to the familiar form with a tag."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return references.parse(value).with_default_tag().familiar()
+    except errors.Invalid as error:
+        raise problem(str(error), "as in nginx:1.27, or registry.example/team/app:v1") from error
+
+
+ImageName = Annotated[str, BeforeValidator(image, json_schema_input_type=str)]
+
+
+_UNITS = {
+    "ns": 1, "us": MICROSECOND, "µs": MICROSECOND, "μs": MICROSECOND, "ms": MILLISECOND,
+    "s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND,
+}  # fmt: skip
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+")
+MAX_DURATION = (1 << 63) - 1
+
+
+def duration(value: Any) -> Any:
+    """`1m30s`, `500ms`, `1.5h`, or 0; to nanoseconds."""
+    if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+        return 0
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise problem(f"{value} has no unit", f"as in {value}s")
+    if not isinstance(value, str):
+        raise problem("must be a duration", "as in 10s, 1m30s or 500ms")
+    if value == "0":
+        return 0
+    if value.startswith("-"):
+        raise problem("can't be negative")
+    if not _DURATION.fullmatch(value):
+        hint = f"as in {value}s" if value.isdigit() else "as in 10s, 1m30s or 500ms"
+        raise problem(f"{shown(value)} is no duration", hint)
+    total = int(sum(Decimal(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
+    if total > MAX_DURATION:
+        raise problem(f"{shown(value)} is too long")
+    return total
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+
+
+def size(value: Any) -> Any:
+    """`64M`, `1.5GiB`, or a number of bytes; k, M, G are powers of 1024, as Docker has it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise problem("can't be negative")
+        return int(value)
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise problem(
+            f"{shown(value)} is no size" if isinstance(value, str | float) else "must be a size", "as in 64M or 1.5G"
+        )
+    total = int(Decimal(found[1]) * (1 << _SHIFT[found[2].lower()]))
+    if total > MAX_DURATION:
+        raise problem(f"{shown(value)} is too much")
+    return total
+
+
+def memory(value: Any) -> Any:
+    """A size that a container can start with."""
+    total: int = size(value)
+    if 0 < total < MIN_MEMORY:
+        raise problem(f"{shown(value)} is less than the minimum of 4M", "64M is written with its unit")
+    return total
+
+
+def cpus(value: Any) -> Any:
+    """`0.5` or `"0.5"`, a number of CPUs; to billionths."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise problem("must be a number of CPUs", "as in 0.5")
+    try:
+        number = Decimal(str(value)) * NANO
+    except InvalidOperation as error:
+        raise problem(f"{shown(value)} is no number of CPUs", "as in 0.5") from error
+    if not number.is_finite() or number < 0 or number > 1_000_000 * NANO:
+        raise problem(f"{shown(value)} is no number of CPUs", "as in 0.5")
+    if 0 < number < MIN_CPU or number != int(number):
+        raise problem(f"{shown(value)} can't be counted", "at least 0.001 CPU, with at most nine decimals")
+    return int(number)
+
+
+def mode(value: Any) -> Any:
+    """Permission bits in octal: `0440` or `"0440"`."""
+    if isinstance(value, scalars.SpelledInt) and value.text.startswith("0") and not value.text.startswith("0x"):
+        bits = int(value)
+    elif isinstance(value, str) and re.fullmatch(r"0?o?[0-7]{1,4}", value):
+        bits = int(value.removeprefix("0o").removeprefix("o"), 8)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        hint = f"write 0{value}" if re.fullmatch(r"[0-7]{3}", str(value)) else "as in 0440"
+        raise problem(f"{value} isn't octal", hint)
+    else:
+        raise problem("must be permission bits in octal", "as in 0440")
+    if not 0 <= bits <= 0o7777:
+        raise problem(f"{shown(value)} is more than 07777")
+    return bits
+
+
+Duration = Annotated[int, BeforeValidator(duration, json_schema_input_type=str | int)]
+Size = Annotated[int, BeforeValidator(size, json_schema_input_type=str | int)]
+Memory = Annotated[int, BeforeValidator(memory, json_schema_input_type=str | int)]
+Cpus = Annotated[int, BeforeValidator(cpus, json_schema_input_type=str | float)]
+Mode = Annotated[int, BeforeValidator(mode, json_schema_input_type=str | int)]
+
+
+def check_time(value: Any) -> Any:
+    """A duration of a health check: 0, or at least a millisecond."""
+    total: int = duration(value)
+    if 0 < total < MILLISECOND:
+        raise problem("is shorter than 1ms")
+    return total
+
+
+CheckTime = Annotated[int, BeforeValidator(check_time, json_schema_input_type=str | int)]
+
+
+def absolute(value: Any) -> Any:
+    """A path in a container."""
+    if isinstance(value, str):
+        if not value.startswith("/"):
+            raise problem(f"{shown(value)} isn't absolute", f"as in /{value.lstrip('./')}")
+        if "\0" in value or "/../" in f"{value}/":
+            raise problem(f"{shown(value)} must not have .. in it")
+    return value
+
+
+AbsolutePath = Annotated[str, BeforeValidator(absolute, json_schema_input_type=Annotated[str, Field(pattern="^/")])]
