@@ -48,11 +48,6 @@ def survey(record: ContainerRecord, runtime: Runtime, cgroup: str) -> Survey:
             return Survey(finding, Run(pid=pid, start_ticks=ticks, boot_id=processes.boot_id()))
     if record.is_alive:
         return Survey(Finding.ENDED, record.run, exit_code(runtime, record.id))
-    code = exit_code(runtime, record.id)
-    is_stored = record.run is not None and record.run.pid == pid
-    if pid is not None and code is not None and not is_stored and not runtime.is_waiting(record.id):
-        # Started and ended before the start could be stored.
-        return Survey(Finding.ENDED, Run(pid=pid, start_ticks=0, boot_id=processes.boot_id()), code)
     return Survey(Finding.NOTHING)
 
 

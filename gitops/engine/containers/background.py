@@ -7,6 +7,8 @@ import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from gitops import errors
+
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -22,8 +24,20 @@ class Tasks:
         """Run `coroutine`."""
         task = asyncio.get_running_loop().create_task(coroutine, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_log)
         return task
+
+    async def finish(self, coroutine: Coroutine[Any, Any, T], name: str) -> T:
+        """Run `coroutine` to its end, even if the caller is cancelled half-way; an error is the caller's, if there."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log)
+            raise
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until all have ended by themselves, at most `timeout_s`."""
@@ -37,8 +51,10 @@ class Tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            logger.error("%s failed: %s", task.get_name(), error, exc_info=error)
+
+def _log(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, errors.GitopsError):
+        logger.error("%s failed: %s", task.get_name(), error)
+    elif error is not None:
+        logger.error("%s failed: %s", task.get_name(), error, exc_info=error)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gitops import errors
 from gitops.engine.containers import syscalls
 
 ROOT = Path("/sys/fs/cgroup")
@@ -63,12 +64,18 @@ def prepare_host() -> HostReport:
 
     crun refuses a mixture of versions where a controller is left to version 2 ("hybrid mode"): such a controller is
     given a version 1 hierarchy, as the others have. `favordynmods` saves a grace period of the kernel at each start.
+
+    Raises:
+        errors.RuntimeFailure: there are no cgroups here.
     """
     report = HostReport()
     mounted = hierarchies()
     unified = next((one for one in mounted if one.is_v2), None)
     if not mounted:
-        report.warnings.append("No cgroup hierarchy is mounted below /sys/fs/cgroup: containers can't be started")
+        raise errors.RuntimeFailure(
+            f"no cgroup hierarchy is mounted below {ROOT}, so no container can be started; `ip netns exec` hides them: "
+            "enter a network namespace with `nsenter --net=/run/netns/NAME` instead"
+        )
     if unified is not None and unified.path != ROOT:
         _mount_missing(unified.path, report)
     if unified is not None:

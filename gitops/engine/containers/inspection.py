@@ -90,7 +90,8 @@ def network_settings(now: ContainerRecord) -> NetworkSettings:
         ports.update(dict.fromkeys(now.config.exposed_ports or ()))
         ports.update(now.ports)
     return NetworkSettings(
-        sandbox_id=now.id if now.attached else "",
+        sandbox_id=now.id if now.sandbox else "",
+        sandbox_key=now.sandbox,
         ports=ports,
         networks=dict(networks),
         gateway=first.gateway,

@@ -1,7 +1,7 @@
 """Bringing a container up, and taking down what a run of it left: file system, network, volumes, bundle, process.
 
-Promises: `launch` either returns with a process that runs, or raises and leaves nothing behind. `take_down` is
-idempotent and goes on after a step that fails, so that a later sweep has less to do.
+Promises: `launch` either returns with a process that waits to be let go, or raises and leaves nothing behind.
+`take_down` is idempotent and goes on after a step that fails, so that a later sweep has less to do.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class Launched:
 
     run: Run
     attached: dict[str, EndpointSettings] = field(default_factory=dict)
+    sandbox: str = ""
     gateway_address: str = ""
     ports: dict[str, list[PortBinding]] = field(default_factory=dict)
 
@@ -107,13 +108,25 @@ class Launcher:
         return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(function, *args))
 
     async def launch(self, record: ContainerRecord, peer: Callable[[str], ContainerRecord]) -> Launched:
-        """Start the container; `peer` finds the one whose network it shares.
+        """Bring the container up as far as that only `let_go` is missing; `peer` finds whose network it shares.
 
         Raises:
             errors.GitopsError: nothing of the attempt is left.
         """
         try:
             return await self._launch(record, peer)
+        except BaseException:
+            await self.take_down(record)
+            raise
+
+    async def let_go(self, record: ContainerRecord) -> None:
+        """Let the process of a launched container run.
+
+        Raises:
+            errors.GitopsError: it can't; nothing of the attempt is left.
+        """
+        try:
+            await self._runtime.let_go(record.id)
         except BaseException:
             await self.take_down(record)
             raise
@@ -140,11 +153,10 @@ class Launcher:
             pid = await self._runtime.create(self._conmon(record))
         self._keep_seccomp(record.id, around, seccomp_key)
         ports = await self._publish(record, sandbox)
-        ticks = processes.start_ticks(pid)
-        await self._runtime.let_go(record.id)
         return Launched(
-            run=Run(pid=pid, start_ticks=ticks or 0, boot_id=processes.boot_id()),
+            run=Run(pid=pid, start_ticks=processes.start_ticks(pid) or 0, boot_id=processes.boot_id()),
             attached=dict(sandbox.endpoints) if sandbox else {},
+            sandbox=str(sandbox.path) if sandbox else "",
             gateway_address=(sandbox.gateway_address or "") if sandbox else "",
             ports=ports,
         )

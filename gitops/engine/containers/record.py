@@ -75,6 +75,8 @@ class ContainerRecord(Wire, frozen=True):
     files: list[FileRecord] = []
 
     status: str = CREATED
+    came_from: str = CREATED
+    """The status before the last start: what it goes back to when the engine dies before the process runs."""
     run: Run | None = None
     """The current run, or the last one."""
     exit_code: int = 0
@@ -93,6 +95,8 @@ class ContainerRecord(Wire, frozen=True):
     """none, starting, healthy or unhealthy, while there is a health check."""
     attached: dict[str, EndpointSettings] = {}
     """Its places on networks by name, while it runs."""
+    sandbox: str = ""
+    """The path of its network namespace, while it runs in one of the engine's."""
     gateway_address: str = ""
     """Its address on the bridge of swarm tasks, while it runs."""
     ports: dict[str, list[PortBinding]] = {}

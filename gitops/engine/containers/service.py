@@ -108,7 +108,7 @@ class ContainerService:
         """Prepare the host, adopt what runs, finish what was begun, sweep what this instance left over.
 
         Raises:
-            errors.RuntimeFailure: a program is missing, or the seccomp profile.
+            errors.RuntimeFailure: a program is missing, the seccomp profile, or all cgroups.
         """
         report = cgroups.prepare_host()
         for action in report.actions:

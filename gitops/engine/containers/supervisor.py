@@ -23,8 +23,8 @@ from gitops.engine.containers.background import Tasks
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.exits import Exits
 from gitops.engine.containers.injected import InjectedFiles
-from gitops.engine.containers.launcher import Launcher
-from gitops.engine.containers.record import Run
+from gitops.engine.containers.launcher import Launched, Launcher
+from gitops.engine.containers.record import ContainerRecord, Run
 from gitops.engine.containers.runtime import Runtime
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
@@ -86,7 +86,7 @@ class Supervisor:
 
     async def operate(self, container: Container, work: Coroutine[Any, Any, T], verb: str) -> T:
         """Run `work` to its end, even if whoever asked for it goes away half-way."""
-        return await asyncio.shield(self._operations.spawn(work, f"{verb} {container.id[:12]}"))
+        return await self._operations.finish(work, f"{verb} {container.id[:12]}")
 
     # Storing and telling
 
@@ -133,6 +133,10 @@ class Supervisor:
         now = container.record
         try:
             launched = await self._launcher.launch(now, lambda name: self._find(name).record)
+            running = self._running(now, launched, restart_count)
+            # Stored before the process runs: there is never one that isn't known with all its ports and addresses.
+            await self._store_start(running)
+            await self._launcher.let_go(running)
         except errors.GitopsError as error:
             self._start_failed(container, error)
             raise
@@ -140,13 +144,28 @@ class Supervisor:
             failure = errors.RuntimeFailure(f"can't start the container {now.short_name}: {error}")
             self._start_failed(container, failure)
             raise failure from error
-        probe = health.probe_of(now.config.healthcheck)
+        container.record = running
         container.verdict = health.Verdict()
-        self.save(
-            container,
+        container.notify()
+        self.tell(container, "start")
+        self.arm(container, launched.run)
+
+    async def _store_start(self, running: ContainerRecord) -> None:
+        try:
+            self._database.put(record.TABLE, running.id, running)
+        except errors.GitopsError:
+            await self._launcher.take_down(running)
+            raise
+
+    def _running(self, now: ContainerRecord, launched: Launched, restart_count: int) -> ContainerRecord:
+        probe = health.probe_of(now.config.healthcheck)
+        return record.replace(
+            now,
             status=record.RUNNING,
+            came_from=now.status,
             run=launched.run,
             attached=launched.attached,
+            sandbox=launched.sandbox,
             gateway_address=launched.gateway_address,
             ports=launched.ports,
             exit_code=0,
@@ -159,8 +178,6 @@ class Supervisor:
             is_filled=True,
             health=health.STARTING if probe else "",
         )
-        self.tell(container, "start")
-        self.arm(container, launched.run)
 
     def _start_failed(self, container: Container, error: errors.GitopsError) -> None:
         status = record.CREATED if container.record.started_ns == 0 else record.EXITED
@@ -218,13 +235,14 @@ class Supervisor:
             after = record.replace(container.record, **changes)
             # Stored first, so that a crash in the middle doesn't lose the code; shown last, so that who hears of the
             # end finds the ports and names free.
-            self._database.put(record.TABLE, container.id, after)
+            self._store_end(after)
             container.cancel("health")
             container.close_process()
             await self._launcher.take_down(after)
             ran_ns = after.finished_ns - after.started_ns
             container.exits += 1
-            self.save(container, **changes)
+            container.record = after
+            container.notify()
             if after.oom_killed:
                 self.tell(container, "oom")
             self.tell(container, "die", exitCode=str(after.exit_code), execDuration=str(max(0, ran_ns) // base.SECOND))
@@ -233,6 +251,13 @@ class Supervisor:
             self.restart_later(container)
         elif after.host_config.auto_remove and not container.is_removing:
             self._operations.spawn(self._remove_itself(container), f"remove {container.id[:12]}")
+
+    def _store_end(self, after: ContainerRecord) -> None:
+        try:
+            self._database.put(record.TABLE, after.id, after)
+        except errors.GitopsError as error:
+            # The process is gone, whatever the disk says: who waits for the end must hear of it.
+            logger.error("container %s ended with %d: %s", after.short_name, after.exit_code, error)
 
     def _end_of_run(self, container: Container, code: int | None) -> dict[str, object]:
         bundle = self._runtime.bundle(container.id)
@@ -243,6 +268,7 @@ class Supervisor:
             "oom_killed": was_oom,
             "finished_ns": time.time_ns(),
             "attached": {},
+            "sandbox": "",
             "gateway_address": "",
             "ports": {},
             "status": record.EXITED,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Mapping
 
 from gitops import errors
@@ -55,7 +54,7 @@ async def _settle(container: Container, runtime: Runtime, launcher: Launcher, su
     elif found.finding is Finding.WAITING or _has_traces(container.id, runtime, launcher):
         await launcher.take_down(now)
         if now.is_alive:
-            supervisor.save(container, status=record.EXITED, finished_ns=time.time_ns(), attached={}, ports={})
+            _undo_start(container, supervisor)
     if now.host_config.auto_remove and container.record.status == record.EXITED and not container.is_gone:
         await supervisor.remove(container, force=True, volumes=True)
 
@@ -64,20 +63,30 @@ def _adopt(container: Container, found: Survey, launcher: Launcher, supervisor: 
     run = found.run
     if run is None:
         return
-    is_frozen = launcher.groups.is_frozen(container.id)
-    changes: dict[str, object] = {"status": record.PAUSED if is_frozen else record.RUNNING, "run": run}
-    if not container.record.is_alive:
-        # It was let go, and the engine died before it could say so.
-        changes |= {"started_ns": processes.started_ns(run.start_ticks), "exit_code": 0, "error": "", "is_filled": True}
-    if any(getattr(container.record, name) != value for name, value in changes.items()):
-        supervisor.save(container, **changes)
+    status = record.PAUSED if launcher.groups.is_frozen(container.id) else record.RUNNING
+    if (container.record.status, container.record.run) != (status, run):
+        supervisor.save(container, status=status, run=run)
     launcher.adopt_volumes(container.record)
     supervisor.arm(container, run)
 
 
+def _undo_start(container: Container, supervisor: Supervisor) -> None:
+    now = container.record
+    is_first = now.came_from == record.CREATED
+    supervisor.save(
+        container,
+        status=now.came_from,
+        started_ns=0 if is_first else now.started_ns,
+        finished_ns=0 if is_first else now.started_ns,
+        attached={},
+        sandbox="",
+        gateway_address="",
+        ports={},
+        health="",
+    )
+
+
 async def _bury(container: Container, found: Survey, runtime: Runtime, supervisor: Supervisor) -> None:
-    if not container.record.is_alive:
-        supervisor.save(container, status=record.RUNNING, run=found.run, started_ns=time.time_ns(), is_filled=True)
     conmon = processes.read_pid(runtime.bundle(container.id) / "conmon.pid")
     if found.exit_code is None and conmon is not None and processes.has_word(conmon, container.id) and found.run:
         # conmon is still at it: its word is waited for, as for any container that ends.
