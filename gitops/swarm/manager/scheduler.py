@@ -58,9 +58,9 @@ class Scheduler(StoreLoop):
         if not self._is_touched:
             return
         view = self.store.view()
-        waiting = [task for task in view.all(Task) if task.status.state is TaskState.PENDING]
+        waiting = [task for task in view.all(Task) if is_waiting(task)]
         if waiting:
-            wanted = [task for task in waiting if is_wanted(task)]
+            wanted = [task for task in waiting if task.status.state is TaskState.PENDING and is_wanted(task)]
             outcome = place(self._state(view), wanted)
             await self.store.update(lambda tx: self._write(tx, view, waiting, outcome))
         self._is_touched = False
@@ -71,7 +71,7 @@ class Scheduler(StoreLoop):
     def _write(self, tx: Tx, seen: View, waiting: Iterable[Task], outcome: Outcome) -> None:
         for task in waiting:
             stored = tx.get(Task, task.id)
-            if stored is None or stored.status.state is not TaskState.PENDING:
+            if stored is None or not is_waiting(stored):
                 continue
             if not is_wanted(stored):
                 self._set(tx, stored, TaskState.SHUTDOWN, "shut down before it was scheduled")
@@ -85,6 +85,14 @@ class Scheduler(StoreLoop):
     def _set(self, tx: Tx, task: Task, state: TaskState, message: str, err: str = "") -> None:
         now = base.format_time(self.clock.now_ns())
         tx.update(replace(task, status=replace(task.status, timestamp=now, state=state, message=message, err=err)))
+
+
+def is_waiting(task: Task) -> bool:
+    """Whether the task can be placed, or is about to be allocated what it needs, or was given up before that.
+
+    New tasks are the allocator's; the scheduler only takes those that nobody wants any more.
+    """
+    return task.status.state is TaskState.PENDING or (task.status.state is TaskState.NEW and not is_wanted(task))
 
 
 def is_wanted(task: Task) -> bool:

@@ -126,10 +126,13 @@ async def test_s17_a_task_that_has_its_node_is_only_checked_against_it(world: An
 async def test_s18_s21_a_waiting_task_that_is_not_wanted_any_more_is_shut_down(world: Any) -> None:
     await pending(world, "t1", desired_state=TaskState.SHUTDOWN)
     await pending(world, "t2", desired_state=TaskState.REMOVE)
+    await pending(world, "t3", desired_state=TaskState.SHUTDOWN, status=TaskStatus(state=TaskState.NEW))
+    await pending(world, "t4", status=TaskStatus(state=TaskState.NEW))
     start(world)
     await world.clock.advance(1)
-    assert {task_of(world, name).status.state for name in ("t1", "t2")} == {TaskState.SHUTDOWN}
-    assert {task_of(world, name).node_id for name in ("t1", "t2")} == {""}
+    assert {task_of(world, name).status.state for name in ("t1", "t2", "t3")} == {TaskState.SHUTDOWN}
+    assert {task_of(world, name).node_id for name in ("t1", "t2", "t3")} == {""}
+    assert task_of(world, "t4").status.state is TaskState.NEW
 
 
 async def test_s23_a_decision_is_made_anew_when_the_node_changed_in_between(world: Any, monkeypatch: Any) -> None:
