@@ -7,30 +7,20 @@ from typing import TYPE_CHECKING
 
 from gitops import errors
 from gitops.objects.network import IPAM, NetworkObject, NetworkResource
-from gitops.swarm.manager.control.networks import is_predefined
 
 if TYPE_CHECKING:
     from gitops.engine.engine import Engine
     from gitops.swarm.node import SwarmNode
 
-_INACTIVE = ("inactive", "")
-_BUILTIN = frozenset({"bridge", "host", "none"})
+_ACTIVE = "active"
+_SWARM = "swarm"
 
 
-def of_swarm(node: SwarmNode) -> list[NetworkResource]:
-    """The swarm's networks; none where this host is in no swarm.
-
-    Those that every host has of its own count only where somebody asks for the swarm's by name: services may use them.
-    """
-    if node.state in _INACTIVE:
+def of_swarm(node: SwarmNode, filters: Mapping[str, Sequence[str]] | None = None) -> list[NetworkResource]:
+    """The swarm's networks that match; none where this host is in no swarm."""
+    if node.state != _ACTIVE:
         return []
-    return [resource(item) for item in node.control.networks() if not is_predefined(item)]
-
-
-def _predefined(node: SwarmNode) -> list[NetworkResource]:
-    if node.state in _INACTIVE:
-        return []
-    return [resource(item) for item in node.control.networks() if is_predefined(item)]
+    return [resource(item) for item in node.control.networks(filters)]
 
 
 def resource(network: NetworkObject) -> NetworkResource:
@@ -41,7 +31,7 @@ def resource(network: NetworkObject) -> NetworkResource:
         name=spec.name,
         id=network.id,
         created=network.created_at,
-        scope="swarm",
+        scope=_SWARM,
         driver=driver.name if driver and driver.name else "overlay",
         enable_ipv6=spec.ipv6_enabled,
         ipam=network.ipam_options or spec.ipam_options or IPAM(),
@@ -59,8 +49,8 @@ def find(engine: Engine, node: SwarmNode, wanted: str, scope: str) -> NetworkRes
     Raises:
         errors.NotFound: there is none. errors.Invalid: several are meant.
     """
-    extra = _predefined(node) if scope == "swarm" else []
-    found = {item.id: item for item in [*of_swarm(node), *extra, *engine.networks.list()]}
+    # A network that this host has already comes last, so that what the host knows of its containers is shown.
+    found = {item.id: item for item in [*of_swarm(node), *engine.networks.list()]}
     known = [item for item in found.values() if not scope or item.scope == scope]
     for candidates in (
         [item for item in known if item.id == wanted],
@@ -71,6 +61,9 @@ def find(engine: Engine, node: SwarmNode, wanted: str, scope: str) -> NetworkRes
             raise errors.Invalid(f"network {wanted} is ambiguous ({len(candidates)} matches found)")
         if candidates:
             return candidates[0]
+    if scope == _SWARM and node.state == _ACTIVE:
+        # What every host has of its own (`host`, `bridge`) isn't listed, but services may ask for it.
+        return resource(node.control.network(wanted))
     raise errors.NotFound(f"network {wanted} not found")
 
 
@@ -82,28 +75,3 @@ def check_name_is_free(node: SwarmNode, name: str) -> None:
     """
     if any(item.name == name for item in of_swarm(node)):
         raise errors.Conflict(f"network with name {name} already exists")
-
-
-def matches(item: NetworkResource, filters: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a swarm network passes the filters of `docker network ls`."""
-    return all(_matches(item, key, values) for key, values in filters.items())
-
-
-def _matches(item: NetworkResource, key: str, values: Sequence[str]) -> bool:
-    if key == "label":
-        return all(_has_label(item.labels, value) for value in values)
-    if key == "dangling":
-        # Whether a service uses it only the swarm can say, and it doesn't let a used one be removed.
-        return values[0].lower() not in ("true", "1")
-    if key == "type":
-        return ("builtin" if item.name in _BUILTIN else "custom") in values
-    if key == "name":
-        return any(value in item.name for value in values)
-    if key == "id":
-        return any(item.id.startswith(value) for value in values)
-    return (item.driver if key == "driver" else item.scope) in values
-
-
-def _has_label(labels: Mapping[str, str], wanted: str) -> bool:
-    name, separator, value = wanted.partition("=")
-    return name in labels and (not separator or labels[name] == value)

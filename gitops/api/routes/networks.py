@@ -24,8 +24,8 @@ async def list_networks(request: web.Request) -> web.Response:
     requests.one_of(filters, "scope", ("local", "swarm", "global"))
     found = engine_of(request).networks.list(filters)
     known = {item.id for item in found}
-    swarm = [item for item in networks.of_swarm(swarm_of(request)) if item.id not in known]
-    return answers.json([*found, *(item for item in swarm if networks.matches(item, filters))])
+    swarm = networks.of_swarm(swarm_of(request), filters)
+    return answers.json([*found, *(item for item in swarm if item.id not in known)])
 
 
 async def create(request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from gitops.api.context import swarm_of
 from gitops.objects import defaults, wire
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
 
-_SERVICE_FILTERS = ("id", "label", "mode", "name", "runtime")
+_SERVICE_FILTERS = ("id", "label", "mode", "name")
 _TASK_FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
 _MODES = ("replicated", "global", "replicated-job", "global-job")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

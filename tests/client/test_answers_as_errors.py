@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from gitops import errors
+from gitops.client import answers
+from gitops.objects import wire
+from gitops.objects.image import ImageSummary
+from gitops.objects.network import NetworkResource
+from gitops.objects.service import Service
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "kind"),
+    [
+        (400, "bad", errors.Invalid),
+        (401, "who", errors.Denied),
+        (403, "no", errors.Denied),
+        (404, "No such container: x", errors.NotFound),
+        (409, "taken", errors.Conflict),
+        (500, "rpc error: code = Unknown desc = update out of sequence", errors.OutOfSequence),
+        (500, "the kernel refused", errors.RuntimeFailure),
+        (501, "not yet", errors.Unsupported),
+        (503, "This node is not a swarm manager. Use ...", errors.NotInSwarm),
+        (503, "This node is not part of a swarm", errors.NotInSwarm),
+        (503, "later", errors.Unavailable),
+        (418, "teapot", errors.RuntimeFailure),
+    ],
+)
+def test_each_status_is_an_error_with_the_engine_s_text(status: int, text: str, kind: type[Exception]) -> None:
+    error = answers.error_of(status, f'{{"message":"{text}"}}'.encode())
+    assert type(error) is kind
+    assert str(error) == text
+
+
+@pytest.mark.parametrize("body", [b"", b"plain words", b"[1]", b"\xff\xfe"])
+def test_a_body_that_is_no_message_still_gives_an_error(body: bytes) -> None:
+    assert str(answers.error_of(502, body))
+
+
+def test_null_counts_as_absent() -> None:
+    found = wire.decode('{"ID":"s","Spec":{"Name":"x","Labels":null,"EndpointSpec":{"Ports":null}}}', Service)
+    assert found.spec.labels == {}
+    assert found.spec.endpoint_spec is not None
+    assert found.spec.endpoint_spec.ports == []
+
+
+def test_null_counts_as_absent_in_lists_too() -> None:
+    text = '[{"Name":"n","Id":"1","Created":"","IPAM":{"Config":null},"Options":null,"Containers":null}]'
+    (found,) = wire.decode(text, list[NetworkResource])
+    assert (found.options, found.containers) == ({}, {})
+
+
+def test_a_wrong_type_is_named() -> None:
+    with pytest.raises(errors.Invalid, match=r"\$\.Spec\.Name"):
+        wire.decode('{"Spec":{"Name":5,"Labels":null}}', Service)
+
+
+def test_an_answer_of_another_kind_is_the_engine_s_failure() -> None:
+    with pytest.raises(errors.RuntimeFailure, match="can't be read"):
+        answers.decode(b'[{"Id":1}]', list[ImageSummary])
