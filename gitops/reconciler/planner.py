@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from gitops import errors
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects import labels as names_of_labels
+from gitops.objects.network import NetworkCreate
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
 from gitops.oci import reference as references
 from gitops.reconciler import prediction
@@ -101,7 +102,8 @@ def _forms(item: Desired, live: Live) -> tuple[Mapping[str, Any] | None, Mapping
         return (canonical.service(service.spec, live.names) if service else None), wanted
     if item.kind == "Network":
         network = live.networks.get(item.engine_name)
-        return (canonical.network(network) if network else None), item.canonical
+        assert isinstance(item.spec, NetworkCreate)
+        return (canonical.network(network, item.spec) if network else None), item.canonical
     volume = live.volumes.get(item.engine_name)
     return (canonical.volume(volume) if volume else None), item.canonical
 

@@ -30,8 +30,9 @@ def test_maps_are_compared_key_by_key_and_lists_as_a_whole() -> None:
     assert [change.path for change in fields(old, new)] == ["command", "environment.B", "environment.C"]
 
 
-def test_absent_and_empty_are_the_same() -> None:
-    assert fields({"a": None, "b": [], "c": {}, "d": ""}, {}) == ()
+def test_a_key_with_an_empty_value_is_not_the_same_as_none() -> None:
+    assert fields({}, {"environment": {"DEBUG": ""}}) == (FieldChange("environment.DEBUG", None, ""),)
+    assert fields({"networks": {"a": {}}}, {"networks": {}}) == (FieldChange("networks.a", {}, None),)
 
 
 def test_keys_with_dots_stand_in_brackets() -> None:

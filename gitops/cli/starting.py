@@ -1,0 +1,49 @@
+"""Whether `apply` may start the built-in engine: only on a terminal after asking, or when it was told to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+import click
+
+from gitops import config, errors
+
+
+def ensure(host: str | None, *, start_engine: bool, yes: bool) -> None:
+    """Start the built-in engine as a swarm of one, if no other is named and none runs.
+
+    An engine that runs is never changed behind its owner's back: if it is in no swarm, the apply says so.
+
+    Raises:
+        errors.Unavailable: none runs, and none is to be started.
+    """
+    from gitops import client as clients
+    from gitops.daemon import background
+
+    if host or os.environ.get(clients.HOST_VARIABLE):
+        return
+    settings = config.EngineConfig()
+    if background.status(settings).pid is not None:
+        return
+    if not start_engine:
+        question = "No engine runs on this host. Start the built-in one, as a swarm of one node?"
+        if yes or not sys.stdin.isatty() or not click.confirm(question):
+            raise errors.Unavailable(
+                "no engine runs on this host: run `gitops engine start`, say --start-engine, or name another by -H"
+            )
+    found, is_new = background.start(settings)
+    click.echo(f"The engine {'is started' if is_new else 'runs'}: pid {found.pid}, {', '.join(found.hosts)}")
+    asyncio.run(_swarm())
+
+
+async def _swarm() -> None:
+    """Make a fresh engine a swarm of one."""
+    from gitops import client as clients
+    from gitops.objects import system
+
+    async with clients.connect(None) as client:
+        if (await client.info()).swarm.local_node_state == "inactive":
+            await client.swarm_init(system.SwarmInit())
+            click.echo("It is a swarm of one node now.")
