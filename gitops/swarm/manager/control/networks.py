@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from gitops import errors
 from gitops.objects.network import IPAM, NetworkCreate, NetworkDriver, NetworkObject, NetworkSpec
-from gitops.objects.service import Service
+from gitops.objects.service import EndpointSpec, Service
 from gitops.objects.task import Task
-from gitops.swarm.manager import refusals, validation
+from gitops.swarm.manager import addresses, refusals, validation
 from gitops.swarm.manager.control import filters as filtering
 from gitops.swarm.manager.control.base import ControlBase, find
 from gitops.swarm.manager.control.filters import Filters
@@ -41,10 +41,13 @@ class NetworkControl(ControlBase):
         if spec.name in PREDEFINED:
             raise errors.Denied(f"{spec.name} is a pre-defined network and cannot be created")
         refusals.check([*validation.name(spec.name), *_addresses(spec.ipam_options)])
+        wanted = addresses.subnets_of(spec.ipam_options)
 
         def change(tx: Tx) -> NetworkObject:
             if tx.by_name(NetworkObject, spec.name) is not None:
                 raise errors.Conflict(f"network with name {spec.name} already exists")
+            if any(subnet.overlaps(other) for subnet in wanted for other in _subnets(tx)):
+                raise errors.Denied("Pool overlaps with other one on this address space")
             present = next((item for item in tx.all(NetworkObject) if item.spec.ingress), None)
             if spec.ingress and present is not None:
                 raise refusals.exists(f"ingress network ({present.spec.name}) is already present")
@@ -135,9 +138,8 @@ def is_predefined(network: NetworkObject) -> bool:
     return network.spec.labels.get(PREDEFINED_LABEL) == "true"
 
 
-def needs_ingress(service: Service) -> bool:
-    """Whether the service publishes ports on all nodes, and so joins the ingress network."""
-    endpoint = service.spec.endpoint_spec
+def needs_ingress(endpoint: EndpointSpec | None) -> bool:
+    """Whether ports are published on all nodes, so that the service's tasks join the ingress network."""
     return endpoint is not None and any(port.publish_mode == "ingress" for port in endpoint.ports)
 
 
@@ -153,7 +155,7 @@ def _check_unused(view: View, network: NetworkObject) -> None:
 def _uses(view: View, network: NetworkObject) -> Iterator[Service | Task]:
     for service in view.all(Service):
         joins = any(item.target == network.id for item in service.spec.task_template.networks)
-        if joins or (network.spec.ingress and needs_ingress(service)):
+        if joins or (network.spec.ingress and needs_ingress(service.spec.endpoint_spec)):
             yield service
     if network.spec.ingress:
         return
@@ -162,6 +164,15 @@ def _uses(view: View, network: NetworkObject) -> Iterator[Service | Task]:
             item.network.id == network.id for item in task.networks_attachments
         ):
             yield task
+
+
+def _subnets(view: View) -> list[addresses.Subnet]:
+    """All subnets that are given out, or were asked for."""
+    return [
+        subnet
+        for network in view.all(NetworkObject)
+        for subnet in addresses.subnets_of(network.ipam_options or network.spec.ipam_options)
+    ]
 
 
 def _addresses(ipam: IPAM | None) -> Iterator[str]:
