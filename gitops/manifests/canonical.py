@@ -377,7 +377,7 @@ def config(spec: ConfigSpec) -> Canonical:
 
 
 def image(source: ImageSource) -> Canonical:
-    """Where an image comes from. What is live is compared by its id, which the client knows after building or reading."""
+    """Where an image comes from. What is live is compared by its id, which a client knows once it has built it."""
     result: Canonical = {"reference": source.reference, "pull": source.pull, "archive": source.archive_digest}
     if source.build is not None:
         build = source.build

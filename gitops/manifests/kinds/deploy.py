@@ -17,7 +17,7 @@ def _literal(field: str, known: tuple[str, ...], later: tuple[str, ...] = (), hi
             raise problem(f"{field} {value} is known, but not supported yet", hint)
         return value
 
-    return BeforeValidator(check, json_schema_input_type=Literal[known])  # type: ignore[valid-type]
+    return BeforeValidator(check, json_schema_input_type=Literal[known])
 
 
 def _ratio(value: Any) -> Any:

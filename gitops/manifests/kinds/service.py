@@ -55,11 +55,11 @@ _LATER = {
     **dict.fromkeys(
         (
             "annotations", "attach", "blkio_config", "cgroup", "cgroup_parent", "cpu_count", "cpu_percent",
-            "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares", "cpuset", "credential_spec", "develop",
-            "device_cgroup_rules", "devices", "domainname", "gpus", "ipc", "isolation", "label_file", "mac_address",
-            "mem_swappiness", "memswap_limit", "models", "oom_kill_disable", "pid", "platform", "post_start",
-            "pre_stop", "privileged", "provider", "runtime", "security_opt", "shm_size", "storage_opt", "use_api_socket",
-            "userns_mode", "uts", "secrets_from", "pre_start",
+            "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares", "cpuset", "credential_spec",
+            "develop", "device_cgroup_rules", "devices", "domainname", "gpus", "ipc", "isolation", "label_file",
+            "mac_address", "mem_swappiness", "memswap_limit", "models", "oom_kill_disable", "pid", "platform",
+            "post_start", "pre_stop", "privileged", "provider", "runtime", "security_opt", "shm_size", "storage_opt",
+            "use_api_socket", "userns_mode", "uts", "secrets_from", "pre_start",
         ),
         "",
     ),

@@ -27,7 +27,7 @@ MIN_MEMORY = 4 << 20
 
 def problem(reason: str, hint: str = "", *at: str | int) -> PydanticCustomError:
     """An error with the way out, `at` a path below the field."""
-    return PydanticCustomError("manifest", "{reason}", {"reason": reason, "hint": hint, "at": at})  # type: ignore[arg-type]
+    return PydanticCustomError("manifest", "{reason}", {"reason": reason, "hint": hint, "at": at})
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,274 @@
+"""Files as texts, their documents, and problems pinned to a line of them.
+
+Parsing a text and checking it against its kind depend on nothing but the text, so both are cached by its hash: what a
+`watch` reads again costs a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from gitops import errors
+from gitops.manifests import problems
+from gitops.manifests.desired import Position
+from gitops.manifests.kinds import registry
+from gitops.manifests.kinds.base import API_VERSION, Manifest
+from gitops.manifests.problems import Issue
+from gitops.manifests.text import construct, graph
+from gitops.manifests.text.construct import Path
+from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProblem
+
+_CACHE_TEXT = 32 << 20
+"""Characters of text whose documents are kept, least recently used first to go."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText:
+    """A manifest's text: of a file, or rendered from a template (lines are then those of the result)."""
+
+    name: str
+    text: str
+    is_rendered: bool = False
+    directory: str = ""
+    """The file's real directory: what relative paths in it start from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One document, apart from the file that it stands in. `model` is None where something is wrong with it."""
+
+    root: Node
+    data: Any
+    kind: str
+    model: Manifest | None
+    issues: tuple[Issue, ...]
+    is_ours: bool
+    """It says `apiVersion: gitops/…`, so that it is no other program's file."""
+
+    @property
+    def name(self) -> str:
+        """metadata.name as far as it can be read, for references to a document that has a problem."""
+        return self._metadata("name")
+
+    @property
+    def stack(self) -> str:
+        """metadata.stack as far as it can be read."""
+        return self._metadata("stack")
+
+    def _metadata(self, key: str) -> str:
+        metadata = self.data.get("metadata") if isinstance(self.data, dict) else None
+        value = metadata.get(key) if isinstance(metadata, dict) else None
+        return value if isinstance(value, str) else ""
+
+
+class Positions(Mapping[str, tuple[int, int]]):
+    """Line and column of each written field, found in the node graph when asked for."""
+
+    __slots__ = ("_found", "_root")
+
+    def __init__(self, root: Node) -> None:
+        self._root = root
+        self._found: dict[str, tuple[int, int]] | None = None
+
+    def _all(self) -> dict[str, tuple[int, int]]:
+        if self._found is None:
+            self._found = dict(_walk(self._root, (), 0))
+        return self._found
+
+    def __getitem__(self, field_path: str) -> tuple[int, int]:
+        return self._all()[field_path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+def _walk(node: Node, path: Path, depth: int) -> Iterator[tuple[str, tuple[int, int]]]:
+    if depth > graph.MAX_DEPTH:
+        return
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if isinstance(key, ScalarNode):
+                below = (*path, key.value)
+                yield problems.field_name(below), (key.start_mark.line + 1, key.start_mark.column + 1)
+                yield from _walk(value, below, depth + 1)
+    elif not isinstance(node, ScalarNode):
+        for index, item in enumerate(node.value):
+            yield problems.field_name((*path, index)), (item.start_mark.line + 1, item.start_mark.column + 1)
+            yield from _walk(item, (*path, index), depth + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document in its file."""
+
+    source: SourceText
+    parsed: Parsed
+    positions: Positions = field(compare=False)
+
+    @property
+    def position(self) -> Position:
+        """Where it begins."""
+        mark = self.parsed.root.start_mark
+        return Position(self.source.name, mark.line + 1, mark.column + 1)
+
+    def problems(self) -> Iterator[errors.Problem]:
+        """What is wrong with it by itself."""
+        for issue in self.parsed.issues:
+            yield self.problem(issue)
+
+    def problem(self, issue: Issue) -> errors.Problem:
+        """An issue, pinned to its line."""
+        key, node, depth = construct.locate(self.parsed.root, issue.path)
+        path = issue.path if issue.is_missing or issue.on_key else issue.path[:depth]
+        at = key if key is not None and (issue.on_key or (issue.is_missing and depth < len(issue.path))) else node
+        if isinstance(at, ScalarNode) and at.value == "" and not at.style and key is not None:
+            at = key  # an empty value has no width: point at its key
+        name = problems.field_name(path if path or issue.is_missing else issue.path)
+        return _pinned(self.source, at, name, issue.reason, issue.hint, self.parsed.kind == "Secret")
+
+
+def _pinned(source: SourceText, node: Node, field_path: str, reason: str, hint: str, is_secret: bool) -> errors.Problem:
+    start, end = node.start_mark, node.end_mark
+    line = _line(source.text, start.line)
+    width = end.column - start.column if end.line == start.line else len(line.rstrip()) - start.column
+    return errors.Problem(
+        file=source.name,
+        line=start.line + 1,
+        column=start.column + 1,
+        field=field_path,
+        reason=reason + (" (line of the rendered text)" if source.is_rendered else ""),
+        hint=hint,
+        source="" if is_secret else line,
+        width=max(width, 1),
+    )
+
+
+def _line(text: str, number: int) -> str:
+    lines = text.split("\n", number + 1)
+    return lines[number].rstrip("\r") if number < len(lines) else ""
+
+
+def text_problem(source: SourceText, found: TextProblem) -> errors.Problem:
+    """A text that can't be read, pinned to its line."""
+    is_secret = "kind: Secret" in source.text
+    return errors.Problem(
+        file=source.name,
+        line=found.line + 1,
+        column=found.column + 1,
+        field="",
+        reason=found.reason + (" (line of the rendered text)" if source.is_rendered else ""),
+        hint=found.hint,
+        source="" if is_secret else _line(source.text, found.line)[:400],
+        width=found.width,
+    )
+
+
+_cache: OrderedDict[bytes, tuple[int, tuple[Parsed, ...]]] = OrderedDict()
+_cached_size = 0
+
+
+def parse(source: SourceText) -> list[Document]:
+    """The documents of a text.
+
+    Raises:
+        TextProblem: the text is no YAML.
+    """
+    global _cached_size
+    key = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).digest()
+    known = _cache.get(key)
+    if known is None:
+        known = len(source.text), tuple(_parse(root) for root in graph.compose(source.text))
+        _cache[key] = known
+        _cached_size += known[0]
+        while _cached_size > _CACHE_TEXT and len(_cache) > 1:
+            _, (size, _) = _cache.popitem(last=False)
+            _cached_size -= size
+    else:
+        _cache.move_to_end(key)
+    return [Document(source, parsed, Positions(parsed.root)) for parsed in known[1]]
+
+
+def _parse(root: Node) -> Parsed:
+    builder = construct.Builder()
+    data = builder.build(root)
+    found = tuple(
+        Issue(construct.path_of(root, item.node), item.reason, item.hint, on_key=True) for item in builder.problems
+    )
+    version = data.get("apiVersion") if isinstance(data, dict) else None
+    is_ours = isinstance(version, str) and version.startswith("gitops/")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    kind = kind if isinstance(kind, str) else ""
+    if found:
+        return Parsed(root, data, kind, None, found, is_ours)
+    frame = _frame(root, data)
+    if frame is not None:
+        return Parsed(root, data, kind, None, (frame,), is_ours)
+    model, issues = _check(registry.KINDS[kind](), data, kind)
+    return Parsed(root, data, kind, model, issues, is_ours)
+
+
+def _frame(root: Node, data: Any) -> Issue | None:
+    """What keeps a document from being of a kind."""
+    if not isinstance(data, dict):
+        return Issue((), "a manifest is a map", "with apiVersion, kind, metadata and spec")
+    version, kind = data.get("apiVersion"), data.get("kind")
+    if version is None and kind is None:
+        if "services" in data:
+            return Issue(
+                ("services",), "this is a Compose file: known, but not supported yet", "write a Service for each", True
+            )
+        return Issue((), "no manifest: apiVersion and kind are missing", f"begin with apiVersion: {API_VERSION}")
+    if version is None:
+        return Issue(("apiVersion",), "is missing", f"write apiVersion: {API_VERSION}", is_missing=True)
+    if version != API_VERSION:
+        return Issue(("apiVersion",), f"must be {API_VERSION}")
+    if kind is None:
+        return Issue(("kind",), "is missing", f"one of {', '.join(registry.KINDS)}", is_missing=True)
+    if not isinstance(kind, str) or kind not in registry.KINDS:
+        if kind in registry.NOT_YET:
+            return Issue(("kind",), f"the kind {kind} is known, but not supported yet")
+        near = problems.closest(str(kind).capitalize(), list(registry.KINDS)) or _kind_by_case(str(kind))
+        hint = f'did you mean "{near}"?' if near else f"one of {', '.join(registry.KINDS)}"
+        return Issue(("kind",), f"no such kind: {str(kind)[:40]!r}", hint)
+    return None
+
+
+def _kind_by_case(kind: str) -> str:
+    import difflib
+
+    lower = {name.lower(): name for name in registry.KINDS}
+    near = difflib.get_close_matches(kind.lower(), lower, 1, 0.7)
+    return lower[near[0]] if near else ""
+
+
+def _check(model: type[Manifest], data: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Issue, ...]]:
+    try:
+        return model.model_validate(data), ()
+    except ValidationError as error:
+        found = problems.extensions(error)
+        if found:
+            return _check(model, _without(data, found), kind)
+        return None, tuple(problems.issues(error, model, is_secret=kind == "Secret"))
+
+
+def _without(data: Any, paths: list[Path]) -> Any:
+    """A copy without the entries at these paths."""
+    if not paths:
+        return data
+    here = {path[0] for path in paths if len(path) == 1}
+    below: dict[str | int, list[Path]] = {}
+    for path in paths:
+        if len(path) > 1:
+            below.setdefault(path[0], []).append(path[1:])
+    if isinstance(data, list):
+        return [_without(item, below.get(index, [])) for index, item in enumerate(data)]
+    return {key: _without(item, below.get(key, [])) for key, item in data.items() if key not in here}
