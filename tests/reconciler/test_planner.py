@@ -1,0 +1,230 @@
+"""Plans, by tables: what is created, updated, replaced, deleted, and what is nobody's business."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gitops import errors
+from gitops.manifests import Desired, DesiredSet, ImageSource, Position, StackSettings, canonical
+from gitops.objects.container import ContainerConfig
+from gitops.objects.image import ImageInspect, RootFS
+from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate, NetworkResource
+from gitops.objects.node import Node, NodeDescription, NodeSpec, NodeStatus
+from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
+from gitops.objects.service import (
+    ContainerSpec,
+    NetworkAttachmentConfig,
+    Replicated,
+    ResourceRequirements,
+    Resources,
+    Service,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
+from gitops.reconciler import planner, record
+from gitops.reconciler.images import Known
+from gitops.reconciler.live import Live
+from gitops.reconciler.plan import Action, Plan, Reason
+
+NODE = Node(
+    id="n1",
+    spec=NodeSpec(role="manager"),
+    status=NodeStatus(state="ready"),
+    description=NodeDescription(resources=Resources(nano_cpus=2 * 10**9, memory_bytes=2**30)),
+)
+
+
+def labels(kind: str, name: str, stack: str = "app") -> dict[str, str]:
+    return {"gitops.stack": stack, "gitops.kind": kind, "gitops.name": name}
+
+
+def spec(name: str = "web", image: str = "app:v1", replicas: int | None = 2, **more: Any) -> ServiceSpec:
+    template = TaskSpec(container_spec=ContainerSpec(image=image), **more)
+    mode = ServiceMode(replicated=Replicated(replicas=replicas))
+    return ServiceSpec(name=f"app_{name}", labels=labels("Service", name), task_template=template, mode=mode)
+
+
+def desired(kind: str, name: str, value: Any, form: dict[str, Any], engine_name: str = "") -> Desired:
+    return Desired(kind, "app", name, engine_name or f"app_{name}", Position("a.yaml", 3, 1), value, form, "")
+
+
+def service(**changes: Any) -> Desired:
+    value = spec(**changes)
+    return desired("Service", changes.get("name", "web"), value, canonical.service(value))
+
+
+def live(**parts: Any) -> Live:
+    return Live(nodes=(NODE,), **parts)
+
+
+def plan(objects: tuple[Desired, ...], seen: Live, known: dict[str, Known] | None = None, prune: bool = True) -> Plan:
+    found = DesiredSet(objects, {"app": StackSettings("app", prune=prune)}, {})
+    return planner.make(planner.Request(found, known or {}, frozenset({"app"})), seen)
+
+
+def actions(found: Plan) -> dict[str, Action]:
+    return {step.engine_name: step.action for step in found.steps}
+
+
+def test_what_is_missing_is_created_with_all_its_fields() -> None:
+    found = plan((service(),), live())
+    assert actions(found) == {"app_web": Action.CREATE}
+    assert {change.path for change in found.steps[0].changes} >= {"image", "deploy.replicas"}
+    assert all(change.old is None for change in found.steps[0].changes)
+
+
+def test_what_is_the_same_is_left_alone() -> None:
+    seen = live(services={"app_web": Service(id="s1", spec=spec())})
+    found = plan((service(),), seen)
+    assert actions(found) == {"app_web": Action.NONE} and not found.changed
+
+
+def test_a_change_names_the_field_and_both_values() -> None:
+    seen = live(services={"app_web": Service(id="s1", spec=spec())})
+    step = plan((service(image="app:v2", replicas=3),), seen).steps[0]
+    assert (step.action, step.reason, step.position) == (Action.UPDATE, Reason.CHANGED, "a.yaml:3")
+    assert [(change.path, change.old, change.new) for change in step.changes] == [
+        ("deploy.replicas", 2, 3),
+        ("image", "app:v1", "app:v2"),
+    ]
+
+
+def test_without_replicas_in_the_manifest_the_live_count_stays() -> None:
+    seen = live(services={"app_web": Service(id="s1", spec=spec(replicas=7))})
+    assert not plan((service(replicas=None),), seen).changed
+
+
+def test_a_forced_update_by_hand_is_no_difference_and_is_kept() -> None:
+    forced = spec()
+    forced = replace(forced, task_template=replace(forced.task_template, force_update=3))
+    seen = live(services={"app_web": Service(id="s1", spec=forced)})
+    assert not plan((service(),), seen).changed
+    assert planner.settled(spec(), seen).task_template.force_update == 3
+
+
+def test_networks_are_compared_by_name_though_the_live_spec_has_ids() -> None:
+    network = NetworkResource(name="app_net", id="abc", created="", driver="overlay", scope="swarm")
+    seen_spec = spec(networks=[NetworkAttachmentConfig(target="abc")])
+    seen = live(services={"app_web": Service(id="s1", spec=seen_spec)}, networks={"app_net": network})
+    assert not plan((service(networks=[NetworkAttachmentConfig(target="app_net")]),), seen).changed
+
+
+def test_what_left_the_manifests_goes_if_it_is_ours_and_stays_if_it_is_not() -> None:
+    others = ServiceSpec(name="theirs")
+    stacked = replace(spec("other"), labels=labels("Service", "other", "another"))
+    seen = live(
+        services={
+            "app_old": Service(id="1", spec=spec("old")),
+            "theirs": Service(id="2", spec=others),
+            "app_other": Service(id="3", spec=stacked),
+        }
+    )
+    found = plan((service(),), seen)
+    assert actions(found) == {"app_web": Action.CREATE, "app_old": Action.DELETE}
+    assert not [step for step in plan((service(),), seen, prune=False).steps if step.action is Action.DELETE]
+
+
+def test_an_object_of_somebody_else_in_the_way_is_refused_by_name() -> None:
+    seen = live(services={"app_web": Service(id="1", spec=ServiceSpec(name="app_web"))})
+    with pytest.raises(errors.Refused, match=r"a\.yaml:3: service app_web exists and has no label gitops\.kind"):
+        plan((service(),), seen)
+    foreign = replace(spec(), labels=labels("Service", "web", "another"))
+    with pytest.raises(errors.Refused, match="belongs to stack 'another'"):
+        plan((service(),), live(services={"app_web": Service(id="1", spec=foreign)}))
+
+
+def test_a_changed_secret_is_a_new_version_and_the_plan_shows_no_value() -> None:
+    old = SecretSpec(name="app_key-aaaaaaaaaaaa", labels=labels("Secret", "key"))
+    new = SecretSpec(name="app_key-bbbbbbbbbbbb", labels=labels("Secret", "key"), data=b"hunter2")
+    item = desired("Secret", "key", new, canonical.secret(new), new.name)
+    step = plan((item,), live(secrets={old.name: Secret(id="1", spec=old)})).steps[0]
+    assert (step.action, step.obsolete) == (Action.UPDATE, (old.name,))
+    assert "hunter2" not in repr(step) and "hunter2" not in repr(item)
+    assert plan((item,), live()).steps[0].action is Action.CREATE
+    same = live(secrets={new.name: Secret(id="2", spec=new)})
+    assert plan((item,), same).steps[0].action is Action.NONE
+
+
+def test_versions_of_one_config_are_not_pruned_as_strangers() -> None:
+    old = ConfigSpec(name="app_page-aaaaaaaaaaaa", labels=labels("Config", "page"))
+    new = ConfigSpec(name="app_page-bbbbbbbbbbbb", labels=labels("Config", "page"), data=b"x")
+    item = desired("Config", "page", new, canonical.config(new), new.name)
+    found = plan((item,), live(configs={old.name: Config(id="1", spec=old)}))
+    assert actions(found) == {new.name: Action.UPDATE}
+    gone = plan((service(),), live(configs={old.name: Config(id="1", spec=old)}))
+    assert actions(gone)[old.name] is Action.DELETE
+
+
+def test_a_network_whose_declared_subnet_differs_is_replaced_and_a_chosen_one_is_not() -> None:
+    resource = NetworkResource(
+        name="app_net",
+        id="n",
+        created="",
+        driver="overlay",
+        labels=labels("Network", "net"),
+        ipam=IPAM(config=[IPAMConfig(subnet="10.0.1.0/24", gateway="10.0.1.1")]),
+    )
+    seen = live(networks={"app_net": resource})
+    free = NetworkCreate(name="app_net", driver="overlay", labels=labels("Network", "net"))
+    assert not plan((desired("Network", "net", free, canonical.network(free)),), seen).changed
+    fixed = replace(free, ipam=IPAM(config=[IPAMConfig(subnet="10.7.0.0/24")]))
+    found = plan((desired("Network", "net", fixed, canonical.network(fixed)),), seen)
+    assert actions(found) == {"app_net": Action.REPLACE}
+
+
+def image(digest: str) -> ImageInspect:
+    return ImageInspect(
+        id="sha256:" + "1" * 64,
+        repo_tags=["app:v1"],
+        repo_digests=[f"app@{digest}"],
+        created="",
+        config=ContainerConfig(),
+        architecture="amd64",
+        os="linux",
+        size=1,
+        root_fs=RootFS(),
+    )
+
+
+def test_an_image_is_there_when_its_name_leads_to_the_wanted_content() -> None:
+    old, new = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    source = ImageSource("app:v1", pull="app:v1")
+    item = desired("Image", "app", source, {}, "app:v1")
+    assert plan((item,), live(), {"app:v1": Known(new)}).steps[0].action is Action.CREATE
+    seen = live(images={"app:v1": image(old)})
+    assert plan((item,), seen, {"app:v1": Known(old)}).steps[0].action is Action.NONE
+    assert plan((item,), seen, {"app:v1": Known("")}).steps[0].action is Action.NONE
+    step = plan((item,), seen, {"app:v1": Known(new)}).steps[0]
+    assert (step.action, step.changes[0].old, step.changes[0].new) == (Action.UPDATE, old, new)
+
+
+def test_images_that_an_earlier_apply_brought_go_when_they_left_the_manifests() -> None:
+    seen = live(
+        images={"app:v1": image("sha256:" + "a" * 64)}, records={"app": record.Record("app", images=("app:v1",))}
+    )
+    assert actions(plan((service(),), seen))["app:v1"] is Action.DELETE
+
+
+def test_an_external_object_that_is_missing_is_an_error_at_its_manifest() -> None:
+    wanted = desired("Network", "net", NetworkCreate(name="net"), {}, "net")
+    found = DesiredSet((), {"app": StackSettings("app")}, {}, externals=(wanted,))
+    with pytest.raises(errors.InvalidManifest, match=r"a\.yaml:3:1: spec\.external: the engine has no network 'net'"):
+        planner.make(planner.Request(found, {}, frozenset({"app"})), live())
+
+
+def test_what_no_node_can_hold_is_said_with_the_count_and_the_reason() -> None:
+    resources = ResourceRequirements(reservations=Resources(nano_cpus=10**9))
+    found = plan((service(replicas=3, resources=resources),), live())
+    assert [(item.service, item.count) for item in found.unplaced] == [("app_web", 1)]
+    assert "insufficient resources on 1 node" in found.unplaced[0].reason
+
+
+def test_an_updated_service_is_not_counted_twice_when_its_place_is_predicted() -> None:
+    resources = ResourceRequirements(reservations=Resources(nano_cpus=2 * 10**9))
+    seen = live(services={"app_web": Service(id="s1", spec=spec(replicas=1, resources=resources))})
+    found = plan((service(image="app:v2", replicas=1, resources=resources),), seen)
+    assert found.steps[0].action is Action.UPDATE and not found.unplaced
