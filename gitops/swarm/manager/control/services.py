@@ -9,16 +9,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from gitops import errors
-from gitops.objects import base
 from gitops.objects.base import Version
 from gitops.objects.node import Node
-from gitops.objects.service import Service, ServiceMode, ServiceSpec, ServiceStatus, UpdateStatus
+from gitops.objects.service import Service, ServiceMode, ServiceSpec, ServiceStatus
 from gitops.objects.task import TaskState
 from gitops.swarm.manager import refusals, validation
 from gitops.swarm.manager.control import filters as filtering
 from gitops.swarm.manager.control import references
 from gitops.swarm.manager.control.base import ControlBase, find
 from gitops.swarm.manager.control.filters import Filters
+from gitops.swarm.scheduling import rollout
 from gitops.swarm.store.protocol import Tx, View
 from gitops.swarm.store.snapshot import OUT_OF_SEQUENCE
 
@@ -103,18 +103,7 @@ class ServiceControl(ControlBase):
             raise refusals.precondition(f"service {service.id} does not have a previous spec")
         references.check_exists(tx, service.previous_spec)
         references.check_ports(tx, service.previous_spec, service.id)
-        return replace(
-            service,
-            spec=service.previous_spec,
-            spec_version=Version(tx.version),
-            previous_spec=service.spec,
-            previous_spec_version=service.spec_version,
-            update_status=UpdateStatus(
-                state="rollback_started",
-                started_at=base.format_time(self._clock.now_ns()),
-                message="manually requested rollback",
-            ),
-        )
+        return rollout.rolled_back_by_hand(service, self._clock.now_ns(), tx.version)
 
 
 def _updated(tx: Tx, service: Service, spec: ServiceSpec) -> Service:
