@@ -27,11 +27,12 @@ class Manager:
         self.dispatcher = Dispatcher(store, clock, rng, ids, manager_id=manager_id)
         self._supervisor = Supervisor(clock, rng)
         self._loops: tuple[tuple[str, Runs], ...] = (
+            # First, since the nodes knock at once.
+            ("dispatcher", self.dispatcher),
             ("allocator", Allocator(store, clock, rng)),
             ("orchestrator", Orchestrator(store, clock, rng, ids)),
             ("scheduler", Scheduler(store, clock, rng)),
             ("reaper", Reaper(store, clock, rng)),
-            ("dispatcher", self.dispatcher),
         )
 
     async def start(self) -> None:

@@ -82,7 +82,7 @@ def step(service: Service, tasks: Sequence[Task], node_of: Callable[[str], Node 
         and not dirtiness.is_dirty(service, task, node_of(task.node_id) if task.node_id else None)
     ]
     running = [task for task in clean if task.desired_state is TaskState.RUNNING]
-    chosen = (running or clean or [None])[0]
+    chosen = next(iter((*running, *clean)), None)
     stop = tuple(task for task in tasks if task is not chosen and task.desired_state.rank <= TaskState.RUNNING.rank)
     if chosen is None:
         return Step("replace", None, stop)
