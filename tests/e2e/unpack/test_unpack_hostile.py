@@ -138,7 +138,7 @@ def refused(canary: Path) -> dict[str, tuple[list[tuple[str, bytes, dict[str, An
         "hard link to the root": ([("h", b"", {"type": LINK, "linkname": "/"})], "root"),
         "hard link that removes its target": (
             [inside, ("d/f", b"", {}), ("d", b"", {"type": LINK, "linkname": "d/f"})],
-            "can't be a hard link",
+            "in the place of the directory",
         ),
         "whiteout of the parent": ([inside, ("d/.wh...", b"", {})], "not a valid whiteout"),
         "whiteout of itself": ([inside, ("d/.wh..", b"", {})], "not a valid whiteout"),

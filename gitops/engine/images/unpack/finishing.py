@@ -55,6 +55,7 @@ class _Finisher:
         self._layer = layer
         self._result = result
         self._view = view
+        self._unmarked = LowerView(view.roots)
         self._times: dict[bytes, tuple[int, int]] = {}
         self._names = {link.name for link in result.links}
         self._copied: dict[tuple[int, int], bytes] = {}
@@ -164,8 +165,7 @@ class _Finisher:
 
     def _copy_up(self, name: bytes, target: bytes, found: Found) -> bytes:
         """Copy the lower file into this layer; returns the name of the copy: its own, or else the link's."""
-        is_free = target not in self._names and lstat(target, self._layer) is None
-        place = target if is_free and self._parents(target) else name
+        place = target if self._is_free(target, found) and self._parents(target) else name
         self._touch(os.path.dirname(place))
         self._copy(target, found, place)
         if found.status.st_nlink > 1 and stat.S_ISREG(found.status.st_mode):
@@ -173,15 +173,16 @@ class _Finisher:
         return place
 
     def _target(self, name: bytes, target: bytes) -> Found:
+        """The lower file. What this layer hides can be linked to: its marks have no place in the order of entries."""
         parts = target.split(b"/")
         for depth in range(1, len(parts)):
             prefix = b"/".join(parts[:depth])
-            found = self._view.lookup(prefix)
+            found = self._unmarked.lookup(prefix)
             if found is not None and found.is_symlink:
                 raise _Redo
             if found is None or not found.is_directory:
                 raise errors.Invalid(f"{show(name)}: a hard link to {show(target)}, which is nowhere")
-        found = self._view.lookup(target)
+        found = self._unmarked.lookup(target)
         if found is None:
             raise errors.Invalid(f"{show(name)}: a hard link to {show(target)}, which is nowhere")
         if found.is_directory:
@@ -193,6 +194,8 @@ class _Finisher:
         parts = path.split(b"/")
         for depth in range(1, len(parts)):
             prefix = b"/".join(parts[:depth])
+            if prefix in self._names:
+                return False
             own = lstat(prefix, self._layer)
             if own is not None:
                 if not stat.S_ISDIR(own.st_mode):
@@ -210,12 +213,14 @@ class _Finisher:
         """Link the file's other visible names to the copy: overlayfs would split them from it."""
         key = (found.status.st_dev, found.status.st_ino)
         for other in self._group(found.descriptor).get(key, []):
-            is_free = other not in self._names and lstat(other, self._layer) is None
-            if is_free and self._is_visible(other, found) and self._parents(other):
+            if self._is_free(other, found) and self._parents(other):
                 self._touch(os.path.dirname(other))
                 os.link(copy, other, src_dir_fd=self._layer, dst_dir_fd=self._layer, follow_symlinks=False)
 
-    def _is_visible(self, path: bytes, wanted: Found) -> bool:
+    def _is_free(self, path: bytes, wanted: Found) -> bool:
+        """Whether this layer has nothing at `path`, nor will, and the file shows through there."""
+        if path in self._names or lstat(path, self._layer) is not None:
+            return False
         found = self._view.lookup(path)
         return found is not None and found.position == wanted.position
 

@@ -257,8 +257,12 @@ class TreeWriter:
         if target == path:
             if path in self._links or os.path.lexists(path):
                 return
+        elif target.startswith(path + b"/"):
+            raise errors.Invalid(f"{show(member.name)}: a hard link in the place of the directory of its target")
         elif target in self._directories:
-            raise errors.Invalid(f"{show(member.name)}: a hard link to a directory")
+            # What only a name implied may turn out to be a file below.
+            if target not in self.implied or self._lower is not None:
+                raise errors.Invalid(f"{show(member.name)}: a hard link to a directory")
         elif os.path.lexists(target):
             self._remove(path)
             self._link(target, path, member)
@@ -339,7 +343,7 @@ class TreeWriter:
         if found is None or found.is_directory:
             return None
         if not found.is_symlink:
-            raise errors.Invalid(f"{show(path)}: a file of a lower layer where a directory must be")
+            raise _NoDirectory(f"{show(path)}: a file of a lower layer where a directory must be")
         return os.readlink(path, dir_fd=found.descriptor)
 
     # -- removing
