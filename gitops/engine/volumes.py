@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from gitops import errors
 from gitops.config import EngineConfig
+from gitops.engine import mountinfo
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
 from gitops.objects import base
@@ -140,12 +140,15 @@ class VolumeService:
             raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
         async with self._lock(name):
             await asyncio.to_thread(self._unmount_now, name)
+            inner = mountinfo.below(self._root / name)
+            if inner:
+                raise errors.Conflict(f"remove {name}: {inner[0]} is mounted in the volume: unmount that first")
             trash = self._root / f"{_REMOVING}{name}"
             if (self._root / name).exists():
                 os.rename(self._root / name, trash)
             self._database.delete(TABLE, name)
             self._events.publish("volume", "destroy", name, {"driver": "local"})
-            await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
+            await asyncio.to_thread(mountinfo.remove_tree, trash)
         self._locks.pop(name, None)
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[Sequence[str], int]:
@@ -176,7 +179,7 @@ class VolumeService:
         async with self._lock(name):
             path = self.path(name)
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if volume.options and not os.path.ismount(path):
+            if volume.options and not mountinfo.is_mount_point(path):
                 await asyncio.to_thread(_mount, volume, path)
             self._mounted.setdefault(name, set()).add(user)
             return path
@@ -231,14 +234,14 @@ class VolumeService:
 
     def _unmount_now(self, name: str) -> None:
         path = self.path(name)
-        if os.path.ismount(path):
-            _run(["umount", str(path)], f"unmount the volume {name}")
+        while mountinfo.is_mount_point(path):
+            _run(["umount", "--", str(path)], f"unmount the volume {name}")
 
     async def _finish_removal(self, trash: Path) -> None:
         name = trash.name.removeprefix(_REMOVING)
         if not (self._root / name).exists():
             self._database.delete(TABLE, name)
-        await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
+        await asyncio.to_thread(mountinfo.remove_tree, trash)
 
 
 def _checked_options(name: str, body: VolumeCreate) -> dict[str, str]:

@@ -10,10 +10,12 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops import errors
+from gitops.engine import mountinfo
 from gitops.engine.containers import syscalls
 
 ROOT = Path("/sys/fs/cgroup")
@@ -39,24 +41,17 @@ class Hierarchy:
     controllers: frozenset[str] = frozenset()
 
 
-def hierarchies(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Hierarchy]:
+def hierarchies(listing: Path = mountinfo.MOUNTINFO) -> list[Hierarchy]:
     """Every hierarchy that is mounted below /sys/fs/cgroup."""
     found: dict[Path, Hierarchy] = {}
-    for line in mountinfo.read_text().splitlines():
+    for line in listing.read_text().splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
-        path = Path(unescape(left.split()[4]))
+        path = Path(mountinfo.unescape(left.split()[4]))
         if kind in ("cgroup", "cgroup2") and (path == ROOT or ROOT in path.parents):
             known = frozenset(options.split(",")) if kind == "cgroup" else frozenset()
             found[path] = Hierarchy(path, kind == "cgroup2", known)
     return list(found.values())
-
-
-def unescape(text: str) -> str:
-    """A path as /proc writes it: octal for blanks and backslashes."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text
 
 
 def prepare_host() -> HostReport:
@@ -93,7 +88,7 @@ def _mount_missing(unified: Path, report: HostReport) -> None:
             )
         except OSError as error:
             # Another engine that starts at the same moment may have been faster.
-            if not os.path.ismount(target):
+            if not mountinfo.is_mount_point(target):
                 report.warnings.append(
                     f"The cgroup controller {name} belongs to no version 1 hierarchy, and {target} can't be mounted "
                     f"({error.strerror}): the OCI runtime may refuse to start containers"
@@ -203,6 +198,14 @@ class Groups:
     def remove(self, container: str) -> bool:
         """Remove the groups, inner ones first; blocks some milliseconds. False when a process is still in one."""
         return all(_remove_tree(folder) for folder in list(self.folders(container)))
+
+    def remove_parent(self) -> None:
+        """Remove the parent's groups where nothing is in them any more."""
+        for hierarchy in self.hierarchies:
+            parent = hierarchy.path / self.parent
+            if parent.is_dir():
+                with suppress(OSError):
+                    parent.rmdir()
 
 
 def _remove_tree(top: Path) -> bool:

@@ -289,6 +289,16 @@ def security(host: HostConfig) -> Security:
 LOG_DRIVERS = ("json-file", "local", "none")
 LOG_MAX_SIZE = 20 * 1024 * 1024
 LOG_MAX_FILES = 5
+_LOG_OPTIONS: dict[str, tuple[str, ...]] = {
+    "max-size": (),
+    "max-file": (),
+    "compress": ("false",),
+    "mode": ("blocking",),
+    "labels": ("",),
+    "env": ("",),
+    "tag": ("",),
+}
+"""Docker's options, and the values of the others that change nothing."""
 _SIZE = re.compile(r"(\d+)([kKmMgG]?)[bB]?")
 
 
@@ -296,23 +306,27 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
     """Bytes of a log file before it is rotated, and how many are kept; by default 20 MB and 5, as Docker's `local`.
 
     Raises:
-        errors.Invalid: a driver or an option that isn't there.
+        errors.Invalid: a driver or an option that isn't there. errors.Unsupported: one that this engine doesn't have.
     """
     if log.type not in LOG_DRIVERS:
         raise errors.Invalid(f"logger: no log driver named '{log.type}' is registered")
     size, files = LOG_MAX_SIZE, LOG_MAX_FILES
     for key, value in (log.config or {}).items():
-        if log.type == "none" or key not in ("max-size", "max-file", "compress", "mode", "labels", "env", "tag"):
+        if log.type == "none" or key not in _LOG_OPTIONS:
             raise errors.Invalid(f"unknown log opt '{key}' for {log.type} log driver")
-        if key == "max-size" and value != "-1":
-            size = _parse_size(key, value)
-        elif key == "max-size":
-            size = 0
+        if key == "max-size":
+            size = 0 if value == "-1" else _parse_size(key, value)
         elif key == "max-file":
-            if not value.isdigit() or int(value) < 1:
-                raise errors.Invalid(f"max-file must be a number from 1 on, not {value!r}")
-            files = int(value)
+            files = _parse_count(key, value)
+        elif value not in _LOG_OPTIONS[key]:
+            raise errors.Unsupported(f"log option {key}={value} is not supported: there are max-size and max-file")
     return size, files
+
+
+def _parse_count(key: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or int(value) < 1:
+        raise errors.Invalid(f"{key} must be a number from 1 on, not {value!r}")
+    return int(value)
 
 
 def _parse_size(key: str, value: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import stat
 from pathlib import Path
@@ -30,6 +31,7 @@ def limits(groups: Groups) -> HostLimits:
         rlimits={name: resource.getrlimit(number) for name, number in _RLIMITS.items()},
         may_raise_limits="SYS_RESOURCE" in capabilities.held(),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
+        has_recursive_read_only=_kernel() >= (5, 12),
     )
 
 
@@ -37,6 +39,10 @@ def _raise_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _kernel() -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
 
 
 def has_swap_accounting(groups: Groups) -> bool:

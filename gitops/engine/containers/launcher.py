@@ -11,7 +11,6 @@ import functools
 import json
 import logging
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import TypeVar
 
 from gitops import errors
 from gitops.config import EngineConfig
+from gitops.engine import mountinfo
 from gitops.engine import networks as net
 from gitops.engine.containers import (
     capabilities,
@@ -219,7 +219,7 @@ class Launcher:
 
     def _file_bind(self, record: ContainerRecord, number: int) -> spec.Bind:
         file = record.files[number]
-        return spec.Bind(str(self._files.path(record.id, file)), file.path, read_only=True)
+        return spec.Bind(str(self._files.path(record.id, file)), file.path, read_only=True, is_recursive=False)
 
     def _etc(self, record: ContainerRecord, sandbox: net.Sandbox | None) -> list[spec.Bind]:
         folder, wanted, config = self.folder(record.id), record.host_config, record.config
@@ -342,7 +342,7 @@ class Launcher:
         bundle = self._runtime.bundle(container)
         if bundle.exists():
             rootfs.unmount_all(bundle)
-            shutil.rmtree(bundle, ignore_errors=True)
+            mountinfo.remove_tree(bundle)
 
     async def _try(self, container: str, step: Awaitable[object]) -> None:
         try:
@@ -380,7 +380,8 @@ def _bind(mount: MountRecord) -> spec.Bind:
                 f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
             )
         source.mkdir(parents=True, exist_ok=True)
-    return spec.Bind(mount.source, mount.target, mount.read_only, mount.is_recursive, mount.propagation or "rprivate")
+    is_recursive = mount.is_recursive and source.is_dir()
+    return spec.Bind(mount.source, mount.target, mount.read_only, is_recursive, mount.propagation or "rprivate")
 
 
 def _read(path: str) -> str:

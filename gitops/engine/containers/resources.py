@@ -24,6 +24,8 @@ class HostLimits:
     may_raise_limits: bool
     """Whether the daemon holds CAP_SYS_RESOURCE."""
     oom_score_adj: int
+    has_recursive_read_only: bool = False
+    """Whether the kernel makes a mount read-only with all that is mounted below it."""
 
 
 def cgroup(host: HostConfig, limits: HostLimits) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gitops import errors
-from gitops.engine.containers import cgroups, syscalls
+from gitops.engine import mountinfo
+from gitops.engine.containers import syscalls
 
 _OPTIONS_LIMIT = 4000
 """mount(2) takes one page of options."""
@@ -58,20 +59,13 @@ def _short_names(folders: Sequence[Path]) -> Iterator[list[str]]:
 
 def unmount_all(folder: Path) -> None:
     """Unmount everything at and below `folder`, the last mount first. Nothing there is no error."""
-    for target in mounts_below(folder):
+    for target in mountinfo.below(folder):
         try:
             syscalls.unmount(target)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise errors.RuntimeFailure(f"can't unmount {target}: {error.strerror}") from error
-
-
-def mounts_below(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[Path]:
-    """Mount points at and below `folder`, in the order in which they must go."""
-    top = Path(os.path.realpath(folder))
-    points = [Path(cgroups.unescape(line.split(" ", 5)[4])) for line in mountinfo.read_text().splitlines()]
-    return [point for point in reversed(points) if point == top or top in point.parents]
 
 
 @contextmanager

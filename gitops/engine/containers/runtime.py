@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gitops import errors
+from gitops.engine import mountinfo
 from gitops.engine.containers import processes, syscalls
 
 _CREATE_TIMEOUT_S = 120.0
@@ -114,7 +115,7 @@ class Runtime:
     def _bind_read_only(self, crun: Path) -> Path:
         target = self.run_root / "crun"
         try:
-            if os.path.ismount(target):
+            if mountinfo.is_mount_point(target):
                 if os.path.samefile(target, crun):
                     return target
                 syscalls.unmount(target)  # the package was upgraded meanwhile
@@ -124,6 +125,13 @@ class Runtime:
         except OSError:
             return crun  # 2 ms more for each call
         return target
+
+    def release(self) -> None:
+        """Undo the read-only bind mount; the next `prepare` makes it again."""
+        target = self.run_root / "crun"
+        while mountinfo.is_mount_point(target):
+            syscalls.unmount(target)
+        target.unlink(missing_ok=True)
 
     def bundle(self, container: str) -> Path:
         """Where the container's configuration, pid files and mounts are, while it runs."""

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from gitops import errors
 from gitops.config import EngineConfig
+from gitops.engine import mountinfo
 from gitops.engine.containers import (
     adoption,
     cgroups,
@@ -140,6 +141,11 @@ class ContainerService:
             container.close_process()
         self._launcher.close()
 
+    async def destroy(self) -> None:
+        """Take the engine's own bind mount and empty cgroups off the host; only `close` may follow."""
+        await self._launcher.in_thread(self._runtime.release)
+        await self._launcher.in_thread(self._launcher.groups.remove_parent)
+
     # Creation and removal
 
     async def create(
@@ -182,6 +188,7 @@ class ContainerService:
         except BaseException:
             del self._names[full_name]
             self._files.remove(container)
+            mountinfo.remove_tree(self._launcher.folder(container))
             raise
         self._supervisor.tell(handle, "create")
         return self._shown(handle)

@@ -34,7 +34,7 @@ _SAFE = ["nosuid", "noexec", "nodev"]
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path in the container."""
+    """A host path in the container; `is_recursive` is for directories only, the runtime refuses it for a file."""
 
     source: str
     target: str
@@ -136,7 +136,7 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
         _mount("/dev/shm", "tmpfs", "shm", [*_SAFE, "mode=1777", f"size={host.shm_size}"]),
     ]
     own = {mount["destination"]: mount for mount in mounts}
-    placed = [(bind.target, _bind(bind)) for bind in around.binds]
+    placed = [(bind.target, _bind(bind, around.limits)) for bind in around.binds]
     placed += [
         (mount.target, _mount(mount.target, "tmpfs", "tmpfs", _tmpfs_options(mount.options)))
         for mount in record.mounts
@@ -148,7 +148,7 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
     theirs = {target for target, _ in placed}
     mounts = [mount for target, mount in own.items() if target not in theirs]
     if around.init:
-        placed.append((INIT_PATH, _bind(Bind(around.init, INIT_PATH, read_only=True))))
+        placed.append((INIT_PATH, _bind(Bind(around.init, INIT_PATH, True, is_recursive=False), around.limits)))
     return mounts + [mount for _, mount in placed]
 
 
@@ -156,10 +156,13 @@ def _mount(target: str, kind: str, source: str, options: Sequence[str]) -> dict[
     return {"destination": target, "type": kind, "source": source, "options": list(options)}
 
 
-def _bind(bind: Bind) -> dict[str, Any]:
+def _bind(bind: Bind, limits: resources.HostLimits) -> dict[str, Any]:
     options = ["rbind" if bind.is_recursive else "bind", bind.propagation or "rprivate"]
     if bind.read_only:
         options.append("ro")
+        if bind.is_recursive and limits.has_recursive_read_only:
+            # `ro` alone leaves what is mounted below it writable.
+            options.append("rro")
     return _mount(bind.target, "bind", bind.source, options)
 
 

@@ -10,14 +10,13 @@ import asyncio
 import logging
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 from gitops import errors
+from gitops.engine import mountinfo
 from gitops.engine.containers import creation, health, logs, prober, processes, record, restarts, signals
 from gitops.engine.containers.background import Tasks
 from gitops.engine.containers.container import Container
@@ -317,7 +316,11 @@ class Supervisor:
         stop = signals.parse(container.record.config.stop_signal or "TERM")
         if container.record.status == record.PAUSED and number in (stop, signal.SIGKILL):
             # A frozen process takes no signal, not even SIGKILL on version 1.
-            await self.unpause(container)
+            try:
+                await self.unpause(container)
+            except errors.RuntimeFailure:
+                if container.record.status == record.PAUSED:
+                    raise
 
     async def stop(self, container: Container, timeout_s: float | None, text: str | None) -> bool:
         """Signal, wait, SIGKILL; False when it doesn't run. A negative time waits for ever."""
@@ -442,7 +445,7 @@ class Supervisor:
             if volumes:
                 await self._remove_volumes(container)
             await self._launcher.in_thread(self._files.remove, container.id)
-            await self._launcher.in_thread(remove_tree, self._launcher.folder(container.id))
+            await self._launcher.in_thread(mountinfo.remove_tree, self._launcher.folder(container.id))
             self._database.delete(record.TABLE, container.id)
             self._forget(container)
             container.is_gone = True
@@ -518,17 +521,3 @@ class Supervisor:
             os.write(descriptor, message)
         finally:
             os.close(descriptor)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a directory with all that is in it; nothing there is no error.
-
-    Raises:
-        errors.RuntimeFailure: something can't be removed.
-    """
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise errors.RuntimeFailure(f"can't remove {folder}: {error}") from error

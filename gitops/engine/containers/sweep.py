@@ -12,13 +12,14 @@ import re
 from collections.abc import Mapping
 
 from gitops import errors
+from gitops.engine import mountinfo
 from gitops.engine.containers import adoption, processes, record
 from gitops.engine.containers.adoption import Finding, Survey
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.injected import InjectedFiles
 from gitops.engine.containers.launcher import Launcher
 from gitops.engine.containers.runtime import Runtime
-from gitops.engine.containers.supervisor import Supervisor, remove_tree
+from gitops.engine.containers.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +34,19 @@ async def sweep(
     supervisor: Supervisor,
 ) -> None:
     """Bring the stored containers and the machine together."""
+    traces = runtime.known() | launcher.groups.leftovers()
     for container in list(containers.values()):
         try:
-            await _settle(container, runtime, launcher, supervisor)
+            await _settle(container, traces, runtime, launcher, supervisor)
         except (errors.GitopsError, OSError) as error:
             # One container that can't be cleaned up must not keep the engine from starting.
             logger.error("container %s: can't be taken up: %s", container.record.short_name, error)
     await _remove_unknown(containers, runtime, launcher, files)
 
 
-async def _settle(container: Container, runtime: Runtime, launcher: Launcher, supervisor: Supervisor) -> None:
+async def _settle(
+    container: Container, traces: set[str], runtime: Runtime, launcher: Launcher, supervisor: Supervisor
+) -> None:
     now = container.record
     found = adoption.survey(now, runtime, launcher.groups.path(container.id))
     if now.status == record.REMOVING:
@@ -51,7 +55,7 @@ async def _settle(container: Container, runtime: Runtime, launcher: Launcher, su
         _adopt(container, found, launcher, supervisor)
     elif found.finding is Finding.ENDED:
         await _bury(container, found, runtime, supervisor)
-    elif found.finding is Finding.WAITING or _has_traces(container.id, runtime, launcher):
+    elif found.finding is Finding.WAITING or container.id in traces:
         await launcher.take_down(now)
         if now.is_alive:
             _undo_start(container, supervisor)
@@ -95,10 +99,6 @@ async def _bury(container: Container, found: Survey, runtime: Runtime, superviso
     await supervisor.ended(container, found.exit_code)
 
 
-def _has_traces(container: str, runtime: Runtime, launcher: Launcher) -> bool:
-    return container in runtime.known() or any(launcher.groups.folders(container))
-
-
 async def _remove_unknown(
     containers: Mapping[str, Container], runtime: Runtime, launcher: Launcher, files: InjectedFiles
 ) -> None:
@@ -115,4 +115,4 @@ async def _remove_unknown(
     root = launcher.folder("")
     for name in {entry.name for entry in os.scandir(root)} if root.is_dir() else ():
         if _ID.fullmatch(name) and name not in containers:
-            await launcher.in_thread(remove_tree, launcher.folder(name))
+            await launcher.in_thread(mountinfo.remove_tree, launcher.folder(name))

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gitops.config import EngineConfig
-from gitops.engine.containers import ContainerService, InjectedFile, cgroups, rootfs
+from gitops.engine import mountinfo
+from gitops.engine.containers import ContainerService, InjectedFile, cgroups
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
 from gitops.engine.networks import NetworkService
@@ -126,7 +127,7 @@ class Host:
     def leftovers(self) -> list[str]:
         """What is left of containers: mounts, cgroups, directories."""
         run = self.config.run_root
-        found = [f"mount {path}" for path in rootfs.mounts_below(run) if path != run / "crun"]
+        found = [f"mount {path}" for path in mountinfo.below(run) if path != run / "crun"]
         groups = cgroups.Groups(self.config.cgroup_parent)
         found += [f"cgroup {name}" for name in groups.leftovers()]
         for folder in ("bundles", "state", "exits", "socks", "secrets"):
@@ -150,12 +151,10 @@ async def host() -> AsyncIterator[Host]:
     service, _ = found.started[-1]
     for line in service.list(all=True):
         await service.remove(line.id, force=True, volumes=True)
+    await service.destroy()
     await found.stop()
-    rootfs.unmount_all(config.run_root)
-    for hierarchy in cgroups.hierarchies():
-        parent = hierarchy.path / config.cgroup_parent
-        if parent.exists():
-            parent.rmdir()
+    assert not [one for one in cgroups.hierarchies() if (one.path / config.cgroup_parent).exists()]
+    assert mountinfo.below(root) == []
     shutil.rmtree(root)
 
 

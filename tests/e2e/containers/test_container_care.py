@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gitops import errors
-from gitops.engine.containers import processes
+from gitops.engine.containers import processes, syscalls
 from gitops.objects.base import MILLISECOND
 from gitops.objects.container import HostConfig
 from gitops.objects.service import HealthConfig
@@ -114,3 +114,21 @@ async def test_closing_waits_for_a_start_that_was_begun(host: Any, call: Any) ->
     service = await host.start()
     assert service.get(made.id).state.running
     assert Path(f"/proc/{service.get(made.id).state.pid}").exists()
+
+
+async def test_nothing_that_is_mounted_in_a_volume_is_removed_with_it(service: Any, host: Any, call: Any) -> None:
+    outside = host.root / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("data")
+    made = await service.create(call("true", host=HostConfig(binds=["store:/data"])))
+    await service.start_container(made.id)
+    await service.wait(made.id)
+    await service.remove(made.id)
+    inner = service._volumes.path("store") / "inner"
+    inner.mkdir()
+    syscalls.mount(str(outside), inner, "", syscalls.MS_BIND)
+    with pytest.raises(errors.Conflict, match="is mounted in the volume"):
+        await service._volumes.remove("store")
+    syscalls.unmount(inner)
+    await service._volumes.remove("store")
+    assert (outside / "precious").read_text() == "data"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gitops import errors
-from gitops.engine.containers import ContainerService, InjectedFile, cgroups
+from gitops.engine import mountinfo
+from gitops.engine.containers import ContainerService, InjectedFile, cgroups, syscalls
 from gitops.objects.base import MILLISECOND, SECOND
 from gitops.objects.container import HostConfig, LogConfig, RestartPolicy
-from gitops.objects.mount import Mount, TmpfsOptions
+from gitops.objects.mount import Mount, TmpfsOptions, VolumeDriver, VolumeOptions
 from gitops.objects.service import HealthConfig, Ulimit
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ async def test_limits_are_in_effect(service: ContainerService, host: Any, call: 
         assert (groups.folder(made.id, "memory") / "memory.memsw.limit_in_bytes").read_text().strip() == str(96 << 20)
         assert (groups.folder(made.id, "cpu") / "cpu.cfs_quota_us").read_text().strip() == "50000"
         assert (groups.folder(made.id, "pids") / "pids.max").read_text().strip() == "7"
+    await service.stop(made.id, 0)
+    assert not service.get(made.id).state.oom_killed
 
 
 async def test_a_process_that_takes_too_much_memory_is_killed_and_it_is_said(
@@ -279,19 +282,67 @@ async def test_new_volumes_are_filled_from_the_image_once(service: ContainerServ
     assert (host.config.data_root / "volumes" / "store" / "_data" / "seed").exists()
 
 
+async def test_a_volume_with_options_is_mounted_while_it_is_used(
+    service: ContainerService, host: Any, call: Any
+) -> None:
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "size=64k,mode=700"}
+    driver = VolumeDriver(name="local", options=options)
+    mount = Mount(
+        type="volume",
+        source="scratch",
+        target="/data",
+        volume_options=VolumeOptions(no_copy=True, driver_config=driver),
+    )
+    path = host.config.data_root / "volumes" / "scratch" / "_data"
+    made = await service.create(call("sh", "-c", "mount; sleep 1000", host=HostConfig(mounts=[mount])))
+    await service.start_container(made.id)
+    await line_of(service, made.id, "tmpfs on /data type tmpfs")
+    assert mountinfo.is_mount_point(path)
+    await host.stop()
+    service = await host.start()
+    await service.stop(made.id, 0)
+    assert not mountinfo.is_mount_point(path)
+
+
+async def test_a_volume_that_is_a_directory_of_the_host_never_takes_it_along(
+    service: ContainerService, host: Any, call: Any
+) -> None:
+    outside = host.root / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("data\n")
+    options = {"type": "none", "device": str(outside), "o": "bind"}
+    wanted = VolumeOptions(driver_config=VolumeDriver(name="local", options=options))
+    mounts = [Mount(type="volume", source="bound", target="/data", volume_options=wanted)]
+    for _ in range(2):
+        assert await run(service, call("cat", "/data/precious", host=HostConfig(mounts=mounts))) == (0, "data\n")
+    made = await service.create(call("sleep", "1000", host=HostConfig(mounts=mounts)))
+    await service.start_container(made.id)
+    await host.stop()
+    service = await host.start()
+    volumes = service._volumes
+    with pytest.raises(errors.Conflict, match="volume is in use"):
+        await volumes.remove("bound")
+    await service.remove(made.id, force=True)
+    await volumes.remove("bound")
+    assert (outside / "precious").read_text() == "data\n"
+
+
 async def test_binds_and_tmpfs_are_where_they_should_be(service: ContainerService, host: Any, call: Any) -> None:
     shared = host.root / "shared"
     shared.mkdir()
     (shared / "file").write_text("from the host\n")
+    (shared / "sub").mkdir()
+    syscalls.mount("tmpfs", shared / "sub", "tmpfs")
     body = call(
-        "sh", "-c", "cat /ro/file; touch /ro/x 2>&1; touch /rw/made; mount",
+        "sh", "-c", "cat /ro/file; touch /ro/x 2>&1; touch /ro/sub/x 2>&1; touch /rw/made; mount",
         host=HostConfig(
             binds=[f"{shared}:/ro:ro", f"{host.root}/new:/rw"],
             mounts=[Mount(type="tmpfs", target="/scratch", tmpfs_options=TmpfsOptions(size_bytes=65536, mode=0o700))],
         ),
     )  # fmt: skip
     code, text = await run(service, body)
-    assert code == 0 and "from the host" in text and "Read-only file system" in text
+    assert code == 0 and "from the host" in text and text.count("Read-only file system") == 2
+    syscalls.unmount(shared / "sub")
     assert (host.root / "new" / "made").exists()
     scratch = next(line for line in text.splitlines() if " /scratch " in line)
     assert "size=64k" in scratch and "mode=700" in scratch and "noexec" in scratch

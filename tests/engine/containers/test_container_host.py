@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gitops.engine import mountinfo
 from gitops.engine.containers import adoption, cgroups, copyup, processes, rootfs
 
 HYBRID = """\
@@ -38,7 +39,7 @@ def test_mounts_below_a_directory_go_inner_ones_first(tmp_path: Path) -> None:
         f"{n} 1 0:1 / {path} rw - tmpfs x rw" for n, path in enumerate([top, f"{top}/a", f"{top}/a/b\\040c", f"{top}x"])
     ]
     (tmp_path / "m").write_text("\n".join(lines))
-    assert rootfs.mounts_below(top, tmp_path / "m") == [top / "a" / "b c", top / "a", top]
+    assert mountinfo.below(top, tmp_path / "m") == [top / "a" / "b c", top / "a", top]
 
 
 def test_a_link_in_the_tree_leads_nowhere_outside(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_process_is_recognised_by_its_start_and_group() -> None:
 
 @pytest.mark.parametrize(("text", "expected"), [("a\\040b", "a b"), ("a\\134b", "a\\b"), ("plain", "plain")])
 def test_paths_of_proc_are_read_as_they_are_meant(text: str, expected: str) -> None:
-    assert cgroups.unescape(text) == expected
+    assert mountinfo.unescape(text) == expected
 
 
 async def test_a_program_that_takes_too_long_is_killed() -> None:
