@@ -193,6 +193,8 @@ class Staging:
             part.unlink(missing_ok=True)
         elif blob.path.exists():
             blob.path.rename(part)
+        elif part.exists() and part.stat().st_size == 0:
+            part.unlink()
 
     # -- one layer
 

@@ -90,7 +90,8 @@ class Trash:
     def _empty(self) -> None:
         for name in os.listdir(self._directory):
             try:
-                if not self._delete(None, str(self._directory / name)):
+                # Looked at after the listing, so that what is thrown away inside a pause waits for its end.
+                if not self._may_go_on() or not self._delete(None, str(self._directory / name)):
                     return
             except OSError as error:
                 # It stays for the next start; nothing depends on its going.
@@ -116,10 +117,13 @@ class Trash:
 
     def _rest(self) -> bool:
         self._count += 1
-        if self._count % _BATCH:
-            return not self._is_closing
-        with self._changed:
-            if not self._busy:
+        if self._count % _BATCH == 0:
+            with self._changed:
                 self._changed.wait_for(lambda: self._is_closing, _PAUSE_S)
+        return self._may_go_on()
+
+    def _may_go_on(self) -> bool:
+        """Wait for the end of a pause; False when the thread has to end."""
+        with self._changed:
             self._changed.wait_for(lambda: self._is_closing or not self._busy)
             return not self._is_closing

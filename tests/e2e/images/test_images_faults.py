@@ -16,11 +16,18 @@ from gitops.objects import image
 pytestmark = pytest.mark.e2e
 
 MEGABYTE = 1 << 20
+TOLD = ("Pulling fs layer", "Already exists")
 
 
 def is_under_way(line: image.Progress) -> bool:
+    """The large layer has begun, and hasn't ended."""
     detail = line.progress_detail
-    return line.status == "Downloading" and detail is not None and 0 < detail.current < detail.total
+    return (
+        line.status == "Downloading"
+        and detail is not None
+        and MEGABYTE < detail.total
+        and 0 < detail.current < detail.total
+    )
 
 
 def push_large(registry: Any, image_layout: Any, tools: Any, megabytes: int = 96) -> tuple[str, bytes]:
@@ -125,16 +132,16 @@ async def test_a_cancelled_pull_leaves_only_parts_and_the_next_one_succeeds(
 async def test_a_cancelled_pull_doesnt_take_the_layers_from_another_one(
     registry: Any, image_layout: Any, host: Any, tools: Any
 ) -> None:
-    name, content = push_large(registry, image_layout, tools)
-    begun = [asyncio.Event(), asyncio.Event()]
-
-    def watch(number: int) -> Any:
-        return lambda line: begun[number].set() if is_under_way(line) else None
-
-    first = asyncio.create_task(host.service.pull(name, progress=watch(0)))
-    await begun[0].wait()
-    second = asyncio.create_task(host.service.pull(name, progress=watch(1)))
-    await begun[1].wait()
+    name, content = push_large(registry, image_layout, tools, megabytes=256)
+    begun, joined = asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(
+        host.service.pull(name, progress=lambda line: begun.set() if is_under_way(line) else None)
+    )
+    await begun.wait()
+    second = asyncio.create_task(
+        host.service.pull(name, progress=lambda line: joined.set() if line.status in TOLD else None)
+    )
+    await joined.wait()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
