@@ -338,16 +338,18 @@ def network(value: NetworkCreate | NetworkResource | NetworkObject, declared: Ne
     if declared is not None:
         asked = _pools(declared.ipam)
         pools = {subnet: pool if asked.get(subnet, pool) else {} for subnet, pool in pools.items()} if asked else {}
-    return _clean(
+    result = _clean(
         {
             "driver": driver or "overlay",
             "driver_opts": {key: item for key, item in options.items() if key not in _NETWORK_OPTIONS_OF_ENGINE},
             "internal": internal or None,
             "attachable": attachable or None,
-            "ipam": {"config": pools},
             "labels": _labels(found),
         }
     )
+    if pools:
+        result["ipam"] = {"config": pools}
+    return result
 
 
 def _pools(ipam: IPAM | None) -> dict[str, dict[str, str]]:
@@ -445,7 +447,7 @@ def _clean(value: Canonical) -> Canonical:
 _KEYED = frozenset(
     {
         *("environment", "labels", "ports", "networks", "volumes", "configs", "secrets", "sysctls", "ulimits"),
-        *("extra_hosts", "driver_opts", "options", "config", "env", "files"),
+        *("extra_hosts", "driver_opts", "options", "env", "files"),
     }
 )
 """Maps with keys of people: an empty value in them says something (`environment.DEBUG` is set, and empty)."""

@@ -35,7 +35,7 @@ class BuildSource:
     layers: tuple[tuple[Entry, ...], ...]
     config: BuildConfig
     inputs: Mapping[Path, str] = field(default_factory=dict)
-    """Every file that goes in, with the digest of its content (of a link: of its text) when it was read."""
+    """Every file that goes in, with the digest of its content and its mode (of a link: the digest of its text)."""
 
 
 @dataclass(frozen=True, slots=True)

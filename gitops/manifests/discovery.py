@@ -58,19 +58,15 @@ def _search(found: Found, directory: Path, top: Path, repository: Repository, se
 
 def _is_inside(found: Found, path: Path, repository: Repository) -> bool:
     try:
-        repository.resolve(str(path.parent), path.name)
+        repository.resolve(str(path.parent), path.name, is_data=False)
     except Refused as error:
         found.refused.append((repository.shown(path), error))
         return False
-    finally:
-        repository.data_paths.clear()
     return True
 
 
 def _add(found: Found, path: Path, repository: Repository) -> None:
     try:
-        found.files.append((repository.resolve(str(path.parent), path.name), repository.shown(path)))
+        found.files.append((repository.resolve(str(path.parent), path.name, is_data=False), repository.shown(path)))
     except Refused as error:
         found.refused.append((repository.shown(path), error))
-    finally:
-        repository.data_paths.clear()  # the search itself names no data

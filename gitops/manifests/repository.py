@@ -60,8 +60,8 @@ class Repository:
             return os.path.relpath(path, self.shown_from)
         return str(path)
 
-    def resolve(self, directory: str, text: str) -> Path:
-        """Where a path in a manifest leads, links resolved.
+    def resolve(self, directory: str, text: str, *, is_data: bool = True) -> Path:
+        """Where a path in a manifest leads, links resolved. `is_data`: what lies there is no manifest.
 
         Raises:
             Refused: outside of what may be read, or nothing there.
@@ -69,7 +69,8 @@ class Repository:
         if not text or "\0" in text:
             raise Refused("is no path")
         path = Path(directory, os.path.expanduser(text) if text.startswith("~") else text)
-        self.data_paths.add(Path(os.path.normpath(path)))
+        if is_data:
+            self.data_paths.add(Path(os.path.normpath(path)))
         try:
             real = Path(os.path.realpath(path, strict=True))
         except FileNotFoundError as error:
@@ -78,7 +79,8 @@ class Repository:
         except OSError as error:
             raise Refused(f"can't read {text!r}: {os.strerror(error.errno or errno.EIO).lower()}") from error
         self._base(real)
-        self.data_paths.add(real)
+        if is_data:
+            self.data_paths.add(real)
         return real
 
     def read(self, path: Path, limit: int, *, note: bool = True) -> bytes:
@@ -107,8 +109,15 @@ class Repository:
         self.read_digests[self.shown(path)] = found
         return found
 
+    def content(self, path: Path) -> str:
+        """Digest and permission bits of a resolved file: all of it that goes into an image."""
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            raise Refused(f"{self.shown(path)!r} is no regular file")
+        return f"{self.digest(path)} {stat.S_IMODE(mode):04o}"
+
     def tree(self, directory: Path) -> Iterator[tuple[Path, str]]:
-        """Every file below a resolved directory with its digest, in order; of a link the digest of its text.
+        """Every file below a resolved directory with its `content`, in order; of a link the digest of its text.
 
         Links below are neither followed nor judged: they are copied as links.
         """
@@ -128,10 +137,7 @@ class Repository:
                     self.read_digests[self.shown(path)] = digest
                     yield path, digest
                 else:
-                    mode = path.lstat().st_mode
-                    if not stat.S_ISREG(mode):
-                        raise Refused(f"{self.shown(path)!r} is no regular file")
-                    yield path, self.digest(path)
+                    yield path, self.content(path)
 
     def _base(self, real: Path) -> Path:
         """What allows the path to be read."""

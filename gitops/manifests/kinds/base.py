@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gitops.manifests.kinds.values import Labels, Name
 
 API_VERSION = "gitops/v1"
+
+
+def optional(description: str) -> Any:
+    """A field that may be left out, or be empty."""
+    return Field(default=None, description=description)
 
 
 class Model(BaseModel):
@@ -29,12 +34,11 @@ class Metadata(Model):
     """Whose the object is, and what it is called."""
 
     name: Name = Field(description="The object's name: lower-case letters, digits and dashes.")
-    stack: Name | None = Field(
-        None,
-        description="The stack that it belongs to: the prefix of its name on the engine, and what is pruned together.",
+    stack: Name | None = optional(
+        "The stack that it belongs to: the prefix of its name on the engine, and what is pruned together.",
     )
-    labels: Labels | None = Field(None, description="Labels of the object on the engine.")
-    annotations: Labels | None = Field(None, description="Notes that stay in the manifest.")
+    labels: Labels | None = optional("Labels of the object on the engine.")
+    annotations: Labels | None = optional("Notes that stay in the manifest.")
 
 
 class Manifest(Model):

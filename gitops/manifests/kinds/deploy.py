@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gitops.manifests.kinds import placement
-from gitops.manifests.kinds.base import Model
+from gitops.manifests.kinds.base import Model, optional
 from gitops.manifests.kinds.values import Count, Cpus, Duration, Labels, Memory, problem
 
 
@@ -29,16 +29,16 @@ def _ratio(value: Any) -> Any:
 class UpdateConfig(Model):
     """How an update goes through the tasks."""
 
-    parallelism: Count | None = Field(None, description="Tasks at a time; 0: all at once; default 1.")
-    delay: Duration | None = Field(None, description="Between two batches; default 0.")
-    failure_action: Literal["pause", "continue", "rollback"] | None = Field(
-        None, description="When too many tasks fail; default pause."
+    parallelism: Count | None = optional("Tasks at a time; 0: all at once; default 1.")
+    delay: Duration | None = optional("Between two batches; default 0.")
+    failure_action: Literal["pause", "continue", "rollback"] | None = optional(
+        "When too many tasks fail; default pause."
     )
-    monitor: Duration | None = Field(None, description="How long a new task is watched for failure; default 5s.")
-    max_failure_ratio: Annotated[float, BeforeValidator(_ratio, json_schema_input_type=float)] | None = Field(
-        None, description="The part of the tasks that may fail; default 0."
+    monitor: Duration | None = optional("How long a new task is watched for failure; default 5s.")
+    max_failure_ratio: Annotated[float, BeforeValidator(_ratio, json_schema_input_type=float)] | None = optional(
+        "The part of the tasks that may fail; default 0."
     )
-    order: Literal["stop-first", "start-first"] | None = Field(None, description="Default stop-first.")
+    order: Literal["stop-first", "start-first"] | None = optional("Default stop-first.")
 
 
 def _no_rollback(config: UpdateConfig) -> UpdateConfig:
@@ -59,18 +59,18 @@ class RestartPolicy(Model):
             ),
         ]
         | None
-    ) = Field(None, description="none, on-failure or any (default).")
-    delay: Duration | None = Field(None, description="Before the replacement starts; default 5s.")
-    max_attempts: Count | None = Field(None, description="0: without end (default).")
-    window: Duration | None = Field(None, description="The time in which attempts are counted; 0: ever (default).")
+    ) = optional("none, on-failure or any (default).")
+    delay: Duration | None = optional("Before the replacement starts; default 5s.")
+    max_attempts: Count | None = optional("0: without end (default).")
+    window: Duration | None = optional("The time in which attempts are counted; 0: ever (default).")
 
 
 class Limits(Model):
     """What each task may use at most."""
 
-    cpus: Cpus | None = Field(None, description="As in 0.5.")
-    memory: Memory | None = Field(None, description="As in 128M.")
-    pids: Count | None = Field(None, description="Processes and threads; 0: no limit.")
+    cpus: Cpus | None = optional("As in 0.5.")
+    memory: Memory | None = optional("As in 128M.")
+    pids: Count | None = optional("Processes and threads; 0: no limit.")
 
 
 class Reservations(Model):
@@ -78,15 +78,15 @@ class Reservations(Model):
 
     NOT_YET: ClassVar = {"generic_resources": "", "devices": ""}
 
-    cpus: Cpus | None = Field(None, description="As in 0.25.")
-    memory: Memory | None = Field(None, description="As in 64M.")
+    cpus: Cpus | None = optional("As in 0.25.")
+    memory: Memory | None = optional("As in 64M.")
 
 
 class Resources(Model):
     """Limits and reservations of each task."""
 
-    limits: Limits | None = Field(None, description="At most.")
-    reservations: Reservations | None = Field(None, description="At least, for the scheduler.")
+    limits: Limits | None = optional("At most.")
+    reservations: Reservations | None = optional("At least, for the scheduler.")
 
 
 def _sane(resources: Resources) -> Resources:
@@ -116,11 +116,9 @@ class Placement(Model):
 
     constraints: (
         Annotated[list[str], BeforeValidator(placement.constraints, json_schema_input_type=list[str])] | None
-    ) = Field(None, description="As in node.role == worker; all must hold.")
-    preferences: list[Preference] | None = Field(
-        None, description="Spread over values of labels, one level after the other."
-    )
-    max_replicas_per_node: Count | None = Field(None, description="0: no limit.")
+    ) = optional("As in node.role == worker; all must hold.")
+    preferences: list[Preference] | None = optional("Spread over values of labels, one level after the other.")
+    max_replicas_per_node: Count | None = optional("0: no limit.")
 
 
 def _endpoint_mode(value: Any) -> Any:
@@ -152,16 +150,16 @@ class Deploy(Model):
             _literal("the mode", ("replicated",), ("global", "replicated-job", "global-job"), "use replicated"),
         ]
         | None
-    ) = Field(None, description="Only replicated.")
-    replicas: Annotated[Count, Field(le=100_000)] | None = Field(None, description="How many tasks; default 1.")
+    ) = optional("Only replicated.")
+    replicas: Annotated[Count, Field(le=100_000)] | None = optional("How many tasks; default 1.")
     endpoint_mode: (
         Annotated[Literal["dnsrr"], BeforeValidator(_endpoint_mode, json_schema_input_type=Literal["dnsrr"])] | None
-    ) = Field(None, description="dnsrr: only by name, no published ports. Leave it out otherwise.")
-    labels: Labels | None = Field(None, description="Labels of the service.")
-    update_config: UpdateConfig | None = Field(None, description="How an update goes through the tasks.")
-    rollback_config: Annotated[UpdateConfig, AfterValidator(_no_rollback)] | None = Field(
-        None, description="How a rollback goes through the tasks."
+    ) = optional("dnsrr: only by name, no published ports. Leave it out otherwise.")
+    labels: Labels | None = optional("Labels of the service.")
+    update_config: UpdateConfig | None = optional("How an update goes through the tasks.")
+    rollback_config: Annotated[UpdateConfig, AfterValidator(_no_rollback)] | None = optional(
+        "How a rollback goes through the tasks."
     )
-    restart_policy: RestartPolicy | None = Field(None, description="When a task that ended is replaced.")
-    resources: Annotated[Resources, AfterValidator(_sane)] | None = Field(None, description="Limits and reservations.")
-    placement: Placement | None = Field(None, description="Which nodes may run the tasks.")
+    restart_policy: RestartPolicy | None = optional("When a task that ended is replaced.")
+    resources: Annotated[Resources, AfterValidator(_sane)] | None = optional("Limits and reservations.")
+    placement: Placement | None = optional("Which nodes may run the tasks.")

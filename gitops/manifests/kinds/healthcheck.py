@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator
 
-from gitops.manifests.kinds.base import Model
+from gitops.manifests.kinds.base import Model, optional
 from gitops.manifests.kinds.values import Bool, CheckTime, Count, problem, shown, texts
 
 
@@ -30,15 +30,15 @@ def _test(value: Any) -> Any:
 class HealthcheckFields(Model):
     """A health check; what is left out is the image's, or Docker's default."""
 
-    test: Annotated[list[str], BeforeValidator(_test, json_schema_input_type=str | list[str])] | None = Field(
-        None, description="A line for the shell, or [CMD, program, argument…], or [NONE]."
+    test: Annotated[list[str], BeforeValidator(_test, json_schema_input_type=str | list[str])] | None = optional(
+        "A line for the shell, or [CMD, program, argument…], or [NONE]."
     )
-    interval: CheckTime | None = Field(None, description="Between two checks; default 30s.")
-    timeout: CheckTime | None = Field(None, description="How long a check may take; default 30s.")
-    retries: Count | None = Field(None, description="Failures in a row until it is unhealthy; default 3.")
-    start_period: CheckTime | None = Field(None, description="While it starts, failures don't count; default 0.")
-    start_interval: CheckTime | None = Field(None, description="Between two checks while it starts; default 5s.")
-    disable: Bool | None = Field(None, description="No check, not even the image's.")
+    interval: CheckTime | None = optional("Between two checks; default 30s.")
+    timeout: CheckTime | None = optional("How long a check may take; default 30s.")
+    retries: Count | None = optional("Failures in a row until it is unhealthy; default 3.")
+    start_period: CheckTime | None = optional("While it starts, failures don't count; default 0.")
+    start_interval: CheckTime | None = optional("Between two checks while it starts; default 5s.")
+    disable: Bool | None = optional("No check, not even the image's.")
 
 
 def _whole(check: HealthcheckFields) -> HealthcheckFields:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gitops import errors
-from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.healthcheck import Healthcheck
 from gitops.manifests.kinds.hostvalues import Signal
 from gitops.manifests.kinds.values import (
@@ -77,11 +77,9 @@ class Pull(Model):
     repository: Annotated[str, BeforeValidator(_repository, json_schema_input_type=str)] = Field(
         description="As in nginx, or registry.example/team/app."
     )
-    tag: Annotated[str, BeforeValidator(_tag, json_schema_input_type=str | int | float)] | None = Field(
-        None, description="The tag."
-    )
-    digest: Annotated[str, BeforeValidator(_digest, json_schema_input_type=str)] | None = Field(
-        None, description="sha256:…: exactly this image, whatever the tag says."
+    tag: Annotated[str, BeforeValidator(_tag, json_schema_input_type=str | int | float)] | None = optional("The tag.")
+    digest: Annotated[str, BeforeValidator(_digest, json_schema_input_type=str)] | None = optional(
+        "sha256:…: exactly this image, whatever the tag says."
     )
 
 
@@ -105,18 +103,16 @@ class Entry(Model):
     NOT_YET: ClassVar = {"owner": "write uid and gid", "exclude": "", "hardlink": ""}
 
     source: str | None = Field(
-        None, alias="from", description="A file or directory, relative to the manifest, inside the repository."
+        default=None, alias="from", description="A file or directory, relative to the manifest, inside the repository."
     )
-    link: str | None = Field(None, description="The target of a symlink.")
-    content: Annotated[str, BeforeValidator(text, json_schema_input_type=str)] | None = Field(
-        None, description="The content of a file."
+    link: str | None = optional("The target of a symlink.")
+    content: Annotated[str, BeforeValidator(text, json_schema_input_type=str)] | None = optional(
+        "The content of a file."
     )
     to: AbsolutePath = Field(description="Where it goes in the image.")
-    mode: Mode | None = Field(
-        None, description='Permission bits, as in "0755"; default: those of the file, 0644 for content.'
-    )
-    uid: Annotated[Int, Field(ge=0, le=_MAX_ID)] | None = Field(None, description="The owner; default 0.")
-    gid: Annotated[Int, Field(ge=0, le=_MAX_ID)] | None = Field(None, description="The group; default 0.")
+    mode: Mode | None = optional('Permission bits, as in "0755"; default: those of the file, 0644 for content.')
+    uid: Annotated[Int, Field(ge=0, le=_MAX_ID)] | None = optional("The owner; default 0.")
+    gid: Annotated[Int, Field(ge=0, le=_MAX_ID)] | None = optional("The group; default 0.")
 
 
 def _one_entry(entry: Entry) -> Entry:
@@ -162,20 +158,18 @@ class RunConfig(Model):
 
     NOT_YET: ClassVar = {"shell": "", "onbuild": ""}
 
-    entrypoint: Texts | None = Field(None, description="The program that every container runs, as a list.")
-    cmd: Texts | None = Field(
-        None, description="Its arguments, or the program where there is no entrypoint, as a list."
+    entrypoint: Texts | None = optional("The program that every container runs, as a list.")
+    cmd: Texts | None = optional("Its arguments, or the program where there is no entrypoint, as a list.")
+    env: Environment | None = optional("Variables, over those of the base.")
+    working_dir: AbsolutePath | None = optional("The directory that the program starts in.")
+    user: Text | None = optional("user, uid, user:group or uid:gid.")
+    expose: Annotated[list[str], BeforeValidator(_expose, json_schema_input_type=list[int | str])] | None = optional(
+        "Ports that it listens on, as in 8080 or 53/udp."
     )
-    env: Environment | None = Field(None, description="Variables, over those of the base.")
-    working_dir: AbsolutePath | None = Field(None, description="The directory that the program starts in.")
-    user: Text | None = Field(None, description="user, uid, user:group or uid:gid.")
-    expose: Annotated[list[str], BeforeValidator(_expose, json_schema_input_type=list[int | str])] | None = Field(
-        None, description="Ports that it listens on, as in 8080 or 53/udp."
-    )
-    labels: Labels | None = Field(None, description="Labels of the image.")
-    stop_signal: Signal | None = Field(None, description="The signal that asks it to stop.")
-    healthcheck: Healthcheck | None = Field(None, description="How its health is checked.")
-    volumes: list[AbsolutePath] | None = Field(None, description="Paths that get a volume of their own.")
+    labels: Labels | None = optional("Labels of the image.")
+    stop_signal: Signal | None = optional("The signal that asks it to stop.")
+    healthcheck: Healthcheck | None = optional("How its health is checked.")
+    volumes: list[AbsolutePath] | None = optional("Paths that get a volume of their own.")
 
 
 def _base(value: Any) -> Any:
@@ -191,10 +185,10 @@ class Build(Model):
     )
 
     base: Annotated[str, BeforeValidator(_base, json_schema_input_type=str)] = Field(
-        "", description="`scratch`, or the reference of another Image."
+        default="", description="`scratch`, or the reference of another Image."
     )
     layers: list[Layer] = Field(default_factory=list, description="Layers, lowest first.")
-    config: RunConfig | None = Field(None, description="What the image runs.")
+    config: RunConfig | None = optional("What the image runs.")
 
 
 class ImageSpec(Model):
@@ -215,12 +209,12 @@ class ImageSpec(Model):
         "gc": "",
     }
 
-    reference: ImageName | None = Field(
-        None, description="The name that it has on the engine; default, with pull: repository and tag."
+    reference: ImageName | None = optional(
+        "The name that it has on the engine; default, with pull: repository and tag."
     )
-    pull: Annotated[Pull, AfterValidator(_tag_or_digest)] | None = Field(None, description="From a registry.")
-    archive: Archive | None = Field(None, description="From a local archive.")
-    build: Build | None = Field(None, description="From files of the repository.")
+    pull: Annotated[Pull, AfterValidator(_tag_or_digest)] | None = optional("From a registry.")
+    archive: Archive | None = optional("From a local archive.")
+    build: Build | None = optional("From files of the repository.")
 
 
 def _one_source(spec: ImageSpec) -> ImageSpec:

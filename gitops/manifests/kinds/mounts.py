@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from gitops.manifests.kinds.base import Model
+from gitops.manifests.kinds.base import Model, optional
 from gitops.manifests.kinds.values import AbsolutePath, Bool, Mode, Name, Size, absolute, problem, shown, text
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -24,8 +24,8 @@ class BindOptions(Model):
         "recursive": "",
     }
 
-    propagation: Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"] | None = Field(
-        None, description="How mounts below it are shared; default rprivate."
+    propagation: Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"] | None = optional(
+        "How mounts below it are shared; default rprivate."
     )
 
 
@@ -34,14 +34,14 @@ class VolumeOptions(Model):
 
     NOT_YET: ClassVar = {"subpath": "", "labels": "write them on the Volume"}
 
-    nocopy: Bool | None = Field(None, description="Don't fill a new volume from the image.")
+    nocopy: Bool | None = optional("Don't fill a new volume from the image.")
 
 
 class TmpfsOptions(Model):
     """Options of a tmpfs mount."""
 
-    size: Size | None = Field(None, description="At most, as in 64M; default: no limit but the container's memory.")
-    mode: Mode | None = Field(None, description='Permission bits; default "1777".')
+    size: Size | None = optional("At most, as in 64M; default: no limit but the container's memory.")
+    mode: Mode | None = optional('Permission bits; default "1777".')
 
 
 class MountFields(Model):
@@ -50,12 +50,12 @@ class MountFields(Model):
     NOT_YET: ClassVar = {"consistency": "", "image": ""}
 
     type: Literal["bind", "volume", "tmpfs"] = Field(description="bind, volume or tmpfs.")
-    source: str | None = Field(None, description="bind: a path of the host; volume: the name of a Volume.")
+    source: str | None = optional("bind: a path of the host; volume: the name of a Volume.")
     target: AbsolutePath = Field(description="Where it is in the container.")
-    read_only: Bool | None = Field(None, description="It can't be written to.")
-    bind: BindOptions | None = Field(None, description="With type bind.")
-    volume: VolumeOptions | None = Field(None, description="With type volume.")
-    tmpfs: TmpfsOptions | None = Field(None, description="With type tmpfs.")
+    read_only: Bool | None = optional("It can't be written to.")
+    bind: BindOptions | None = optional("With type bind.")
+    volume: VolumeOptions | None = optional("With type volume.")
+    tmpfs: TmpfsOptions | None = optional("With type tmpfs.")
 
 
 def _type(value: dict[str, Any]) -> dict[str, Any]:
@@ -138,16 +138,16 @@ class FileUseFields(Model):
     """A secret or config as a file in the containers."""
 
     source: Name = Field(description="The name of the Secret or Config.")
-    target: Annotated[str, BeforeValidator(_target, json_schema_input_type=str)] | None = Field(
-        None, description="The file; default: the name, under /run/secrets (secrets) or / (configs)."
+    target: Annotated[str, BeforeValidator(_target, json_schema_input_type=str)] | None = optional(
+        "The file; default: the name, under /run/secrets (secrets) or / (configs)."
     )
-    uid: Annotated[str, BeforeValidator(_owner, json_schema_input_type=str | int)] | None = Field(
-        None, description="The owner; default 0."
+    uid: Annotated[str, BeforeValidator(_owner, json_schema_input_type=str | int)] | None = optional(
+        "The owner; default 0."
     )
-    gid: Annotated[str, BeforeValidator(_owner, json_schema_input_type=str | int)] | None = Field(
-        None, description="The group; default 0."
+    gid: Annotated[str, BeforeValidator(_owner, json_schema_input_type=str | int)] | None = optional(
+        "The group; default 0."
     )
-    mode: Mode | None = Field(None, description='Permission bits; default "0444".')
+    mode: Mode | None = optional('Permission bits; default "0444".')
 
 
 def _use(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.values import Bool, EngineName, Labels, problem, shown, text
 
 _OPTIONS = ("com.docker.network.driver.mtu",)
@@ -75,8 +75,8 @@ class Pool(Model):
     subnet: Annotated[str, BeforeValidator(_subnet, json_schema_input_type=str)] = Field(
         description="As in 10.10.0.0/24."
     )
-    gateway: Annotated[str, BeforeValidator(_gateway, json_schema_input_type=str)] | None = Field(
-        None, description="The gateway's address; default the first of the subnet."
+    gateway: Annotated[str, BeforeValidator(_gateway, json_schema_input_type=str)] | None = optional(
+        "The gateway's address; default the first of the subnet."
     )
 
 
@@ -100,9 +100,9 @@ class Ipam(Model):
 
     NOT_YET: ClassVar = {"options": ""}
 
-    driver: Literal["default"] | None = Field(None, description="Only `default`.")
-    config: Annotated[list[Annotated[Pool, AfterValidator(_fits)]], AfterValidator(_one)] | None = Field(
-        None, description="The subnet and gateway; default: the next free /24."
+    driver: Literal["default"] | None = optional("Only `default`.")
+    config: Annotated[list[Annotated[Pool, AfterValidator(_fits)]], AfterValidator(_one)] | None = optional(
+        "The subnet and gateway; default: the next free /24."
     )
 
 
@@ -117,22 +117,22 @@ class NetworkSpec(Model):
         "encrypted": "",
     }
 
-    driver: Annotated[str, BeforeValidator(_driver, json_schema_input_type=Literal["overlay"])] | None = Field(
-        None, description="Only `overlay`."
+    driver: Annotated[str, BeforeValidator(_driver, json_schema_input_type=Literal["overlay"])] | None = optional(
+        "Only `overlay`."
     )
     driver_opts: (
         Annotated[dict[str, str], BeforeValidator(_options, json_schema_input_type=dict[str, str | int])] | None
-    ) = Field(None, description="`com.docker.network.driver.mtu`.")
-    internal: Bool | None = Field(None, description="No way out of the network.")
-    attachable: Bool | None = Field(None, description="Plain containers may join it too.")
-    ipam: Ipam | None = Field(None, description="Addresses.")
-    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
-    external: Bool | None = Field(None, description="The network exists already: it is never made, changed or deleted.")
-    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+    ) = optional("`com.docker.network.driver.mtu`.")
+    internal: Bool | None = optional("No way out of the network.")
+    attachable: Bool | None = optional("Plain containers may join it too.")
+    ipam: Ipam | None = optional("Addresses.")
+    labels: Labels | None = optional("Labels on the engine, with those of metadata.")
+    external: Bool | None = optional("The network exists already: it is never made, changed or deleted.")
+    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
 
 class Network(Manifest):
     """A network that services join."""
 
     kind: Literal["Network"] = Field(description="Network.")
-    spec: NetworkSpec | None = Field(None, description="How the network is made.")
+    spec: NetworkSpec | None = optional("How the network is made.")

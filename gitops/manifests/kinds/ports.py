@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from gitops.manifests.kinds.base import Model
+from gitops.manifests.kinds.base import Model, optional
 from gitops.manifests.kinds.values import problem, shown
 
 Range = tuple[int, int]
@@ -54,17 +54,17 @@ class PortFields(Model):
     target: Annotated[Range, BeforeValidator(_target, json_schema_input_type=int | str)] = Field(
         description="The port in the container, or a range."
     )
-    published: Annotated[Range, BeforeValidator(_published, json_schema_input_type=int | str)] | None = Field(
-        None, description="The port on the hosts, or a range of the same length; default: a free one."
+    published: Annotated[Range, BeforeValidator(_published, json_schema_input_type=int | str)] | None = optional(
+        "The port on the hosts, or a range of the same length; default: a free one."
     )
     protocol: (
         Annotated[Literal["tcp", "udp"], BeforeValidator(_protocol, json_schema_input_type=Literal["tcp", "udp"])]
         | None
-    ) = Field(None, description="tcp (default) or udp.")
-    mode: Literal["ingress", "host"] | None = Field(
-        None, description="ingress (default): shared by all tasks, on all hosts. host: each task's own, on its host."
+    ) = optional("tcp (default) or udp.")
+    mode: Literal["ingress", "host"] | None = optional(
+        "ingress (default): shared by all tasks, on all hosts. host: each task's own, on its host.",
     )
-    name: str | None = Field(None, description="A name for people.")
+    name: str | None = optional("A name for people.")
 
 
 def short(value: Any) -> Any:

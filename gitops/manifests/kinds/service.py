@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.deploy import Deploy
 from gitops.manifests.kinds.healthcheck import Healthcheck
 from gitops.manifests.kinds.hostvalues import Addresses, Capabilities, ExtraHosts, Signal, Sysctls
@@ -78,7 +78,7 @@ class NetworkUse(Model):
         "",
     )  # fmt: skip
 
-    aliases: list[str] | None = Field(None, description="More names of the service on this network.")
+    aliases: list[str] | None = optional("More names of the service on this network.")
 
 
 def _networks(value: Any) -> Any:
@@ -104,8 +104,8 @@ class EnvFileFields(Model):
     """A file of KEY=VALUE lines."""
 
     path: str = Field(description="Relative to the manifest, inside the repository.")
-    required: Bool | None = Field(None, description="Whether it must exist; default true.")
-    format: Literal["raw"] | None = Field(None, description="raw: values as they stand, quotes included.")
+    required: Bool | None = optional("Whether it must exist; default true.")
+    format: Literal["raw"] | None = optional("raw: values as they stand, quotes included.")
 
 
 EnvFile = Annotated[
@@ -191,12 +191,12 @@ def _log_driver(value: Any) -> Any:
 class Logging(Model):
     """Where the output goes."""
 
-    driver: Annotated[str, BeforeValidator(_log_driver, json_schema_input_type=Literal["json-file"])] | None = Field(
-        None, description="Only json-file."
+    driver: Annotated[str, BeforeValidator(_log_driver, json_schema_input_type=Literal["json-file"])] | None = optional(
+        "Only json-file."
     )
     options: (
         Annotated[dict[str, str], BeforeValidator(_log_options, json_schema_input_type=dict[str, str | int])] | None
-    ) = Field(None, description="max-size (as in 10m) and max-file.")
+    ) = optional("max-size (as in 10m) and max-file.")
 
 
 _HOST_NAME_PARTS = 253
@@ -220,46 +220,44 @@ class ServiceSpec(Model):
     NOT_YET: ClassVar = _LATER
 
     image: ImageName = Field(description="The image, by the reference of an Image, or by its name in a registry.")
-    command: Words | None = Field(None, description="Arguments in place of the image's cmd.")
-    entrypoint: Words | None = Field(None, description="The program in place of the image's entrypoint.")
-    working_dir: AbsolutePath | None = Field(None, description="The directory that it starts in.")
-    user: Text | None = Field(None, description="user, uid, user:group or uid:gid.")
-    group_add: Texts | None = Field(None, description="More groups, by name or id.")
-    hostname: Annotated[str, BeforeValidator(_hostname, json_schema_input_type=str)] | None = Field(
-        None, description="The containers' host name; default: their id."
+    command: Words | None = optional("Arguments in place of the image's cmd.")
+    entrypoint: Words | None = optional("The program in place of the image's entrypoint.")
+    working_dir: AbsolutePath | None = optional("The directory that it starts in.")
+    user: Text | None = optional("user, uid, user:group or uid:gid.")
+    group_add: Texts | None = optional("More groups, by name or id.")
+    hostname: Annotated[str, BeforeValidator(_hostname, json_schema_input_type=str)] | None = optional(
+        "The containers' host name; default: their id."
     )
-    init: Bool | None = Field(None, description="Run a small init as process 1, which reaps processes.")
-    tty: Bool | None = Field(None, description="Give it a terminal.")
-    stdin_open: Bool | None = Field(None, description="Keep its standard input open.")
-    read_only: Bool | None = Field(None, description="Its root file system can't be written to.")
-    stop_signal: Signal | None = Field(
-        None, description="The signal that asks it to stop; default: the image's, SIGTERM."
-    )
-    stop_grace_period: Duration | None = Field(None, description="Until SIGKILL follows; default 10s.")
-    environment: Environment | None = Field(None, description="Variables: a map, or a list of KEY=VALUE.")
-    env_file: EnvFiles | None = Field(None, description="Files of variables; `environment` wins.")
-    labels: Labels | None = Field(None, description="Labels of the containers.")
-    healthcheck: Healthcheck | None = Field(None, description="How its health is checked.")
-    ports: list[Port] | None = Field(None, description="Published ports.")
-    networks: Networks | None = Field(None, description="Networks that it joins; default: the stack's own, `default`.")
-    volumes: list[Mount] | None = Field(None, description="Mounts.")
-    tmpfs: OneOrTexts | None = Field(None, description="Paths that get an empty file system in memory.")
-    configs: list[FileUse] | None = Field(None, description="Configs as files in its containers.")
-    secrets: list[FileUse] | None = Field(None, description="Secrets as files in its containers.")
-    cap_add: Capabilities | None = Field(None, description="Capabilities beyond the usual ones.")
-    cap_drop: Capabilities | None = Field(None, description="Capabilities that it must not have.")
-    sysctls: Sysctls | None = Field(None, description="Kernel settings of its namespaces.")
+    init: Bool | None = optional("Run a small init as process 1, which reaps processes.")
+    tty: Bool | None = optional("Give it a terminal.")
+    stdin_open: Bool | None = optional("Keep its standard input open.")
+    read_only: Bool | None = optional("Its root file system can't be written to.")
+    stop_signal: Signal | None = optional("The signal that asks it to stop; default: the image's, SIGTERM.")
+    stop_grace_period: Duration | None = optional("Until SIGKILL follows; default 10s.")
+    environment: Environment | None = optional("Variables: a map, or a list of KEY=VALUE.")
+    env_file: EnvFiles | None = optional("Files of variables; `environment` wins.")
+    labels: Labels | None = optional("Labels of the containers.")
+    healthcheck: Healthcheck | None = optional("How its health is checked.")
+    ports: list[Port] | None = optional("Published ports.")
+    networks: Networks | None = optional("Networks that it joins; default: the stack's own, `default`.")
+    volumes: list[Mount] | None = optional("Mounts.")
+    tmpfs: OneOrTexts | None = optional("Paths that get an empty file system in memory.")
+    configs: list[FileUse] | None = optional("Configs as files in its containers.")
+    secrets: list[FileUse] | None = optional("Secrets as files in its containers.")
+    cap_add: Capabilities | None = optional("Capabilities beyond the usual ones.")
+    cap_drop: Capabilities | None = optional("Capabilities that it must not have.")
+    sysctls: Sysctls | None = optional("Kernel settings of its namespaces.")
     ulimits: (
         Annotated[dict[str, Ulimit], BeforeValidator(_ulimits, json_schema_input_type=dict[str, int | UlimitFields])]
         | None
-    ) = Field(None, description="Limits of each process.")
-    dns: Addresses | None = Field(None, description="Name servers.")
-    dns_search: OneOrTexts | None = Field(None, description="Search domains.")
-    dns_opt: Texts | None = Field(None, description="Options of resolv.conf.")
-    extra_hosts: ExtraHosts | None = Field(None, description="More lines of /etc/hosts, as in db:10.0.0.7.")
-    oom_score_adj: Oom | None = Field(None, description="How soon the kernel kills it when memory is short.")
-    logging: Logging | None = Field(None, description="Where its output goes.")
-    deploy: Deploy | None = Field(None, description="Replicas, updates, restarts, limits, placement.")
+    ) = optional("Limits of each process.")
+    dns: Addresses | None = optional("Name servers.")
+    dns_search: OneOrTexts | None = optional("Search domains.")
+    dns_opt: Texts | None = optional("Options of resolv.conf.")
+    extra_hosts: ExtraHosts | None = optional("More lines of /etc/hosts, as in db:10.0.0.7.")
+    oom_score_adj: Oom | None = optional("How soon the kernel kills it when memory is short.")
+    logging: Logging | None = optional("Where its output goes.")
+    deploy: Deploy | None = optional("Replicas, updates, restarts, limits, placement.")
 
 
 def _whole(spec: ServiceSpec) -> ServiceSpec:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.values import Bool
 
 
@@ -17,12 +17,12 @@ class StackSpec(Model):
         ("includes", "profiles", "variables", "ordering", "source", "targets", "promotion"), ""
     )
 
-    description: str | None = Field(None, description="For people.")
-    prune: Bool | None = Field(None, description="Whether objects that left the manifests are deleted; default true.")
+    description: str | None = optional("For people.")
+    prune: Bool | None = optional("Whether objects that left the manifests are deleted; default true.")
 
 
 class Stack(Manifest):
     """A stack: objects that are applied and pruned together."""
 
     kind: Literal["Stack"] = Field(description="Stack.")
-    spec: StackSpec | None = Field(None, description="Settings of the stack.")
+    spec: StackSpec | None = optional("Settings of the stack.")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from gitops.manifests.kinds.base import Manifest, Model
+from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.values import Bool, EngineName, Labels, problem, text, texts
 
 _DRIVER_OPTS = ("type", "o", "device")
@@ -31,18 +31,18 @@ class VolumeSpec(Model):
 
     NOT_YET: ClassVar = dict.fromkeys(("size", "access_mode", "topology", "retain", "backup"), "")
 
-    driver: Literal["local"] | None = Field(None, description="Only `local` is supported.")
-    driver_opts: DriverOpts | None = Field(None, description="`type`, `o` and `device` of a mount, as for mount(8).")
-    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
-    external: Bool | None = Field(None, description="The volume exists already: it is never made, changed or deleted.")
-    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+    driver: Literal["local"] | None = optional("Only `local` is supported.")
+    driver_opts: DriverOpts | None = optional("`type`, `o` and `device` of a mount, as for mount(8).")
+    labels: Labels | None = optional("Labels on the engine, with those of metadata.")
+    external: Bool | None = optional("The volume exists already: it is never made, changed or deleted.")
+    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
 
 class Volume(Manifest):
     """A named volume."""
 
     kind: Literal["Volume"] = Field(description="Volume.")
-    spec: VolumeSpec | None = Field(None, description="How the volume is made.")
+    spec: VolumeSpec | None = optional("How the volume is made.")
 
 
 _CONTENT = BeforeValidator(text, json_schema_input_type=str)
@@ -60,14 +60,12 @@ class SecretSpec(Model):
 
     NOT_YET: ClassVar = _LATER
 
-    file: str | None = Field(None, description="A file in the repository, relative to the manifest.")
-    content: Annotated[SecretStr, _CONTENT] | None = Field(None, description="The value itself. It is then in git.")
-    environment: str | None = Field(
-        None, description="The variable of the operator's environment that holds the value."
-    )
-    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
-    external: Bool | None = Field(None, description="The secret exists already: it is never made, changed or deleted.")
-    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+    file: str | None = optional("A file in the repository, relative to the manifest.")
+    content: Annotated[SecretStr, _CONTENT] | None = optional("The value itself. It is then in git.")
+    environment: str | None = optional("The variable of the operator's environment that holds the value.")
+    labels: Labels | None = optional("Labels on the engine, with those of metadata.")
+    external: Bool | None = optional("The secret exists already: it is never made, changed or deleted.")
+    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
 
 class ConfigSpec(Model):
@@ -75,12 +73,12 @@ class ConfigSpec(Model):
 
     NOT_YET: ClassVar = _LATER
 
-    file: str | None = Field(None, description="A file in the repository, relative to the manifest.")
-    content: Annotated[str, _CONTENT] | None = Field(None, description="The content itself.")
-    environment: str | None = Field(None, description="The variable of the operator's environment that holds it.")
-    labels: Labels | None = Field(None, description="Labels on the engine, with those of metadata.")
-    external: Bool | None = Field(None, description="The config exists already: it is never made, changed or deleted.")
-    name: EngineName | None = Field(None, description="With external: its name on the engine; default metadata.name.")
+    file: str | None = optional("A file in the repository, relative to the manifest.")
+    content: Annotated[str, _CONTENT] | None = optional("The content itself.")
+    environment: str | None = optional("The variable of the operator's environment that holds it.")
+    labels: Labels | None = optional("Labels on the engine, with those of metadata.")
+    external: Bool | None = optional("The config exists already: it is never made, changed or deleted.")
+    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
 
 def _one_source(spec: Any) -> Any:

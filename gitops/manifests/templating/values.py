@@ -70,7 +70,7 @@ def _find(directory: Path, name: str) -> Path | None:
 def _read(path: Path, repository: Repository) -> dict[str, Any]:
     name = repository.shown(path)
     try:
-        data = repository.read(repository.resolve(str(path.parent), path.name), _LIMIT)
+        data = repository.read(repository.resolve(str(path.parent), path.name, is_data=False), _LIMIT)
         text = graph.decode(data)
         roots = graph.compose(text)
     except Refused as error:

@@ -1,0 +1,203 @@
+"""Services: what the swarm is told to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gitops.manifests import canonical
+from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item, owner_labels
+from gitops.manifests.convert import mounts
+from gitops.manifests.convert.common import desired
+from gitops.manifests.convert.environment import environment
+from gitops.manifests.convert.image import healthcheck
+from gitops.manifests.desired import Desired
+from gitops.manifests.kinds import deploy as deploy_kind
+from gitops.manifests.kinds import service as kind
+from gitops.manifests.problems import Issue
+from gitops.objects import labels
+from gitops.objects.service import (
+    ContainerSpec,
+    DNSConfig,
+    EndpointSpec,
+    Limits,
+    LogDriver,
+    NetworkAttachmentConfig,
+    Placement,
+    PlacementPreference,
+    PortConfig,
+    Replicated,
+    ResourceRequirements,
+    Resources,
+    RestartPolicy,
+    ServiceMode,
+    ServiceSpec,
+    SpreadOver,
+    TaskSpec,
+    Ulimit,
+    UpdateConfig,
+)
+
+Need = tuple[str, str]
+_NO_DEPLOY = deploy_kind.Deploy()
+
+
+def convert(catalog: Catalog, item: Item) -> Desired:
+    """A service. Problems with what it refers to are reported; the result is then not to be used."""
+    model = item.model
+    assert isinstance(model, kind.Service)
+    spec, deploy = model.spec, model.spec.deploy or _NO_DEPLOY
+    needs: list[Need] = []
+    if spec.image in catalog.images:
+        needs.append(("Image", spec.image))
+    container = _container(catalog, item, spec, needs)
+    service = ServiceSpec(
+        name=item.engine_name,
+        labels=(model.metadata.labels or {}) | (deploy.labels or {}) | owner_labels("Service", item.stack, item.name),
+        task_template=TaskSpec(
+            container_spec=container,
+            resources=_resources(deploy.resources),
+            restart_policy=_restart_policy(deploy.restart_policy),
+            placement=_placement(deploy.placement),
+            networks=list(_networks(catalog, item, spec, needs)),
+            log_driver=_log_driver(spec.logging),
+        ),
+        mode=ServiceMode(replicated=Replicated(replicas=deploy.replicas)),
+        update_config=_update_config(deploy.update_config),
+        rollback_config=_update_config(deploy.rollback_config),
+        endpoint_spec=_endpoint(catalog, item, spec, deploy),
+    )
+    form = canonical.service(service)
+    digest = canonical.digest(form)
+    service.labels[labels.HASH] = digest
+    return desired(item, service, form, digest, tuple(dict.fromkeys(needs)))
+
+
+def _container(catalog: Catalog, item: Item, spec: kind.ServiceSpec, needs: list[Need]) -> ContainerSpec:
+    files = mounts.Targets(catalog, item)
+    container_labels = dict(spec.labels or {})
+    if item.stack:
+        container_labels[labels.NAMESPACE] = item.stack
+    dns = None
+    if spec.dns or spec.dns_search or spec.dns_opt:
+        dns = DNSConfig(spec.dns or [], spec.dns_search or [], spec.dns_opt or [])
+    return ContainerSpec(
+        image=spec.image,
+        labels=container_labels,
+        command=spec.entrypoint or [],
+        args=spec.command or [],
+        hostname=spec.hostname or "",
+        env=environment(catalog, item, spec),
+        dir=spec.working_dir or "",
+        user=spec.user or "",
+        groups=spec.group_add or [],
+        tty=bool(spec.tty),
+        open_stdin=bool(spec.stdin_open),
+        read_only=bool(spec.read_only),
+        mounts=files.mounts(spec, needs),
+        stop_signal=spec.stop_signal or "",
+        stop_grace_period=spec.stop_grace_period,
+        healthcheck=healthcheck(spec.healthcheck),
+        hosts=spec.extra_hosts or [],
+        dns_config=dns,
+        secrets=files.secrets(spec, needs),
+        configs=files.configs(spec, needs),
+        init=spec.init,
+        sysctls=spec.sysctls or {},
+        capability_add=spec.cap_add or [],
+        capability_drop=spec.cap_drop or [],
+        ulimits=[Ulimit(name, limit.hard, limit.soft) for name, limit in (spec.ulimits or {}).items()],
+        oom_score_adj=spec.oom_score_adj or 0,
+    )
+
+
+def _networks(
+    catalog: Catalog, item: Item, spec: kind.ServiceSpec, needs: list[Need]
+) -> Iterator[NetworkAttachmentConfig]:
+    wanted = spec.networks
+    if wanted is None:
+        if not item.stack:
+            return
+        wanted = {DEFAULT_NETWORK: None}
+    for name, use in wanted.items():
+        target = _network(catalog, item, name)
+        if target:
+            needs.append(("Network", target))
+            aliases = dict.fromkeys((item.name, *((use.aliases if use else None) or ())))
+            yield NetworkAttachmentConfig(target=target, aliases=list(aliases))
+
+
+def _network(catalog: Catalog, item: Item, name: str) -> str:
+    """The engine name of a network that a service joins; "" where there is none."""
+    if name == DEFAULT_NETWORK and item.stack and ("Network", item.stack, name) not in catalog.items:
+        catalog.default_networks.setdefault(item.stack, item)
+        return labels.engine_name(item.stack, name)
+    found = catalog.find("Network", item, name, ("spec", "networks", name))
+    return found.engine_name if found else ""
+
+
+def _endpoint(catalog: Catalog, item: Item, spec: kind.ServiceSpec, deploy: deploy_kind.Deploy) -> EndpointSpec | None:
+    ports = list(_ports(catalog, item, spec))
+    if not ports and not deploy.endpoint_mode:
+        return None
+    return EndpointSpec(mode=deploy.endpoint_mode or "", ports=ports)
+
+
+def _ports(catalog: Catalog, item: Item, spec: kind.ServiceSpec) -> Iterator[PortConfig]:
+    seen: set[tuple[int, int, str]] = set()
+    for index, port in enumerate(spec.ports or ()):
+        for offset in range(port.target[1] - port.target[0] + 1):
+            published = port.published[0] + offset if port.published and port.published[0] else 0
+            target, protocol = port.target[0] + offset, port.protocol or "tcp"
+            key = (published, 0 if published else target, protocol)
+            if key in seen:
+                what = f"port {published or target}/{protocol}"
+                issue = Issue(("spec", "ports", index), f"{what} is given twice", "remove one")
+                catalog.report(item, issue)
+                break
+            seen.add(key)
+            yield PortConfig(port.name or "", protocol, target, published, port.mode or "ingress")
+
+
+def _update_config(config: deploy_kind.UpdateConfig | None) -> UpdateConfig | None:
+    if config is None:
+        return None
+    return UpdateConfig(
+        parallelism=config.parallelism,
+        delay=config.delay or 0,
+        failure_action=config.failure_action or "",
+        monitor=config.monitor,
+        max_failure_ratio=config.max_failure_ratio or 0.0,
+        order=config.order or "",
+    )
+
+
+def _restart_policy(policy: deploy_kind.RestartPolicy | None) -> RestartPolicy | None:
+    if policy is None:
+        return None
+    return RestartPolicy(policy.condition or "", policy.delay, policy.max_attempts, policy.window)
+
+
+def _resources(resources: deploy_kind.Resources | None) -> ResourceRequirements | None:
+    if resources is None:
+        return None
+    limits, reservations = resources.limits, resources.reservations
+    return ResourceRequirements(
+        limits=Limits(limits.cpus or 0, limits.memory or 0, limits.pids or 0) if limits else None,
+        reservations=Resources(reservations.cpus or 0, reservations.memory or 0) if reservations else None,
+    )
+
+
+def _placement(placement: deploy_kind.Placement | None) -> Placement | None:
+    if placement is None:
+        return None
+    return Placement(
+        constraints=placement.constraints or [],
+        preferences=[PlacementPreference(SpreadOver(item.spread)) for item in placement.preferences or ()],
+        max_replicas=placement.max_replicas_per_node or 0,
+    )
+
+
+def _log_driver(logging: kind.Logging | None) -> LogDriver | None:
+    if logging is None or (logging.driver is None and not logging.options):
+        return None
+    return LogDriver(logging.driver or "json-file", logging.options or {})

@@ -1,0 +1,217 @@
+"""Networks, volumes, secrets and configs."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+
+from gitops.manifests import canonical
+from gitops.manifests.catalog import Catalog, Item, owner_labels
+from gitops.manifests.convert.common import desired
+from gitops.manifests.desired import Desired
+from gitops.manifests.kinds import network as network_kind
+from gitops.manifests.kinds import storage as storage_kind
+from gitops.manifests.problems import Issue
+from gitops.manifests.repository import Refused
+from gitops.objects import labels
+from gitops.objects.container import VolumeCreate
+from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate
+from gitops.objects.secret import ConfigSpec, SecretSpec
+
+MAX_SECRET = 500 * 1024 - 1
+MAX_CONFIG = 1000 * 1024 - 1
+MAX_VERSIONED_NAME = 64
+_DIGITS = 12
+_process_key = os.urandom(32)
+
+
+def external_name(item: Item, spec: object) -> str:
+    """The engine name of what exists already."""
+    return str(getattr(spec, "name", None) or item.name)
+
+
+def network(catalog: Catalog, item: Item) -> Desired:
+    """A network."""
+    model = item.model
+    assert isinstance(model, network_kind.Network)
+    spec = model.spec or network_kind.NetworkSpec()
+    _check_external(catalog, item, ("driver_opts", "internal", "attachable", "ipam", "labels"))
+    found = (model.metadata.labels or {}) | (spec.labels or {}) | owner_labels("Network", item.stack, item.name)
+    pools = [
+        IPAMConfig(subnet=pool.subnet, gateway=pool.gateway or "") for pool in (spec.ipam and spec.ipam.config) or ()
+    ]
+    create = NetworkCreate(
+        name=item.engine_name,
+        driver="overlay",
+        scope="swarm",
+        internal=bool(spec.internal),
+        attachable=bool(spec.attachable),
+        ipam=IPAM(config=pools) if pools else None,
+        options=dict(spec.driver_opts or {}) or None,
+        labels=found,
+    )
+    return _network(item, create)
+
+
+def default_network(item: Item) -> Desired:
+    """The network that a stack has without anybody writing it; `item` stands for the service that needs it first."""
+    found = owner_labels("Network", item.stack, item.name)
+    return _network(item, NetworkCreate(name=item.engine_name, driver="overlay", scope="swarm", labels=found))
+
+
+def _network(item: Item, create: NetworkCreate) -> Desired:
+    form = canonical.network(create)
+    digest = canonical.digest(form)
+    assert create.labels is not None
+    create.labels[labels.HASH] = digest
+    return desired(item, create, form, digest)
+
+
+def volume(catalog: Catalog, item: Item) -> Desired:
+    """A volume."""
+    model = item.model
+    assert isinstance(model, storage_kind.Volume)
+    spec = model.spec or storage_kind.VolumeSpec()
+    _check_external(catalog, item, ("driver", "driver_opts", "labels"))
+    _check_device(catalog, item, spec.driver_opts or {})
+    found = (model.metadata.labels or {}) | (spec.labels or {}) | owner_labels("Volume", item.stack, item.name)
+    create = VolumeCreate(
+        name=item.engine_name, driver="local", driver_opts=dict(spec.driver_opts or {}) or None, labels=found
+    )
+    form = canonical.volume(create)
+    digest = canonical.digest(form)
+    found[labels.HASH] = digest
+    return desired(item, create, form, digest)
+
+
+def _check_device(catalog: Catalog, item: Item, options: dict[str, str]) -> None:
+    """A volume over a path of the host is a bind mount by another name, and a device worse than that."""
+    device = options.get("device", "")
+    if device.startswith("/") and options.get("type") not in ("nfs", "nfs4", "cifs", "smb3"):
+        refusal = host_refusal(catalog, device)
+        if refusal:
+            catalog.report(item, Issue(("spec", "driver_opts", "device"), *refusal))
+    if options and not options.get("type") and not options.get("o"):
+        catalog.report(item, Issue(("spec", "driver_opts"), "says neither type nor o", "as in type: nfs"))
+
+
+def host_refusal(catalog: Catalog, path: str) -> tuple[str, str] | None:
+    """Why a path of the host may not be mounted; None if it may."""
+    if catalog.options.allow_host:
+        return None
+    real = Path(os.path.realpath(path))
+    if any(real.is_relative_to(allowed) for allowed in catalog.options.allow_host_paths):
+        return None
+    return f"mounting {path!r} of the host is refused here", "the operator can allow it with --allow-host-path"
+
+
+def _check_external(catalog: Catalog, item: Item, others: tuple[str, ...]) -> None:
+    spec = getattr(item.model, "spec", None)
+    if spec is None:
+        return
+    if item.is_external:
+        for name in others:
+            if getattr(spec, name, None) is not None:
+                hint = "it is only looked up, never made"
+                catalog.report(item, Issue(("spec", name), "has no meaning with external", hint, on_key=True))
+    elif spec.name is not None:
+        hint = "the name on the engine is made of stack and name"
+        catalog.report(item, Issue(("spec", "name"), "has no meaning without external", hint, on_key=True))
+
+
+def config(catalog: Catalog, item: Item) -> Desired | None:
+    """A config; None if its content can't be had."""
+    model = item.model
+    assert isinstance(model, storage_kind.Config)
+    _check_external(catalog, item, ("labels",))
+    found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Config", item.stack, item.name)
+    if item.is_external:
+        return _config(item, ConfigSpec(name=item.engine_name, labels=found))
+    data = _content(catalog, item, model.spec.file, model.spec.content, model.spec.environment, MAX_CONFIG)
+    if data is None:
+        return None
+    item.engine_name = _versioned(catalog, item, hashlib.sha256(data).hexdigest())
+    return _config(item, ConfigSpec(name=item.engine_name, labels=found, data=data))
+
+
+def _config(item: Item, spec: ConfigSpec) -> Desired:
+    form = canonical.config(spec)
+    digest = canonical.digest(form)
+    spec.labels[labels.HASH] = digest
+    return desired(item, spec, form, digest)
+
+
+def secret(catalog: Catalog, item: Item) -> Desired | None:
+    """A secret; None if its value can't be had."""
+    model = item.model
+    assert isinstance(model, storage_kind.Secret)
+    _check_external(catalog, item, ("labels",))
+    found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Secret", item.stack, item.name)
+    if item.is_external:
+        return _secret(item, SecretSpec(name=item.engine_name, labels=found))
+    content = model.spec.content.get_secret_value() if model.spec.content is not None else None
+    data = _content(catalog, item, model.spec.file, content, model.spec.environment, MAX_SECRET)
+    if data is None:
+        return None
+    key = catalog.options.secret_key or _process_key
+    item.engine_name = _versioned(catalog, item, hmac.new(key, data, hashlib.sha256).hexdigest())
+    return _secret(item, SecretSpec(name=item.engine_name, labels=found, data=data))
+
+
+def _secret(item: Item, spec: SecretSpec) -> Desired:
+    form = canonical.secret(spec)
+    digest = canonical.digest(form)
+    spec.labels[labels.HASH] = digest
+    return desired(item, spec, form, digest)
+
+
+def _versioned(catalog: Catalog, item: Item, digest: str) -> str:
+    name = f"{labels.engine_name(item.stack, item.name)}-{digest[:_DIGITS]}"
+    if len(name) > MAX_VERSIONED_NAME:
+        longest = MAX_VERSIONED_NAME - _DIGITS - 1
+        reason = f"{name[: -_DIGITS - 1]!r}, the name on the engine, has {len(name) - _DIGITS - 1} characters"
+        catalog.report(item, Issue(("metadata", "name"), reason, f"at most {longest}, since a version follows"))
+    return name
+
+
+def _content(
+    catalog: Catalog, item: Item, file: str | None, content: str | None, variable: str | None, limit: int
+) -> bytes | None:
+    data: bytes | None
+    if file is not None:
+        source = "file"
+        try:
+            data = item.repository.read(item.repository.resolve(item.directory, file), limit)
+        except Refused as error:
+            catalog.report(item, Issue(("spec", "file"), error.reason, error.hint))
+            return None
+    elif variable is not None:
+        source = "environment"
+        data = _variable(catalog, item, variable)
+    else:
+        source = "content"
+        data = (content or "").encode()
+    if data is None:
+        return None
+    if not data:
+        catalog.report(item, Issue(("spec", source), "is empty", f"a {item.kind.lower()} needs at least one byte"))
+        return None
+    if len(data) > limit:
+        catalog.report(item, Issue(("spec", source), f"has {len(data)} bytes, more than the limit of {limit}"))
+        return None
+    return data
+
+
+def _variable(catalog: Catalog, item: Item, variable: str) -> bytes | None:
+    value = catalog.environ.get(variable)
+    if value is None:
+        hint = (
+            "export it before"
+            if catalog.options.allow_host or catalog.options.environ is not None
+            else "the operator's environment is not open to manifests here"
+        )
+        catalog.report(item, Issue(("spec", "environment"), f"the variable {variable!r} isn't set", hint))
+        return None
+    return os.fsencode(value)

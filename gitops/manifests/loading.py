@@ -1,0 +1,281 @@
+"""From paths to a `DesiredSet`: find, read, render, parse, check, convert; all problems at once."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gitops import errors
+from gitops.manifests import checks, discovery, documents
+from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item
+from gitops.manifests.desired import Desired, DesiredSet, StackSettings
+from gitops.manifests.documents import Document, SourceText
+from gitops.manifests.kinds import image as image_kind
+from gitops.manifests.kinds import stack as stack_kind
+from gitops.manifests.options import LoadOptions
+from gitops.manifests.repository import Refused, Repository, root_of
+from gitops.manifests.templating import values as template_values
+from gitops.manifests.templating.renderer import Renderer, TemplateProblem
+from gitops.manifests.text import graph
+from gitops.objects import labels
+
+MAX_FILE = 4 << 20
+"""Bytes of one manifest or template."""
+
+
+@dataclass(slots=True)
+class _File:
+    """A file of a load, with what is wrong with it by itself."""
+
+    source: SourceText
+    path: Path
+    repository: Repository
+    documents: list[Document] = field(default_factory=list)
+    problems: list[errors.Problem] = field(default_factory=list)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is meant as manifests: something in it says so."""
+        return any(document.parsed.is_ours for document in self.documents) or (
+            not self.documents and "gitops/v1" in self.source.text
+        )
+
+
+def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
+    """See `gitops.manifests.load`."""
+    with _without_cyclic_gc():
+        return _load(paths, options)
+
+
+def render(paths: Sequence[Path], options: LoadOptions) -> dict[str, str]:
+    """The text of every manifest after rendering, by the file's name as shown; nothing of it is checked.
+
+    Raises:
+        errors.InvalidManifest: a file can't be read or rendered.
+    """
+    files = list(_read(_repositories(paths, options), options))
+    problems = [problem for file in files for problem in file.problems if not file.documents]
+    if problems:
+        raise errors.InvalidManifest(problems)
+    return {file.source.name: file.source.text for file in files}
+
+
+@contextmanager
+def _without_cyclic_gc() -> Iterator[None]:
+    """A load makes hundreds of thousands of small objects and no cycles; collecting among them doubles its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
+    repositories = _repositories(paths, options)
+    files = list(_read(repositories, options))
+    environ = options.environ if options.environ is not None else (os.environ if options.allow_host else {})
+    catalog = Catalog(options, dict(environ))
+    catalog.is_incomplete = any(file.is_ours and not file.documents for file in files)
+    for file in files:
+        for document in file.documents:
+            if document.parsed.is_ours:
+                catalog.add(_item(document, file.repository))
+    objects, externals = _convert(catalog)
+    problems = [*catalog.problems]
+    for file in files:
+        if file.is_ours or not _is_data(file):
+            problems += file.problems
+    if problems:
+        raise errors.InvalidManifest(problems)
+    digests: dict[str, str] = {}
+    for _, repository in repositories:
+        digests |= repository.read_digests
+    return DesiredSet(
+        objects=tuple(objects),
+        stacks=_stacks(catalog, objects),
+        files_read=digests,
+        externals=tuple(externals),
+        directories=_directories(repositories, files),
+    )
+
+
+def _repositories(paths: Sequence[Path], options: LoadOptions) -> list[tuple[Path, Repository]]:
+    """Each given path with what it may read. Names are shown relative to the path, or to what all have in common."""
+    real: list[Path] = []
+    for path in paths:
+        try:
+            real.append(Path(os.path.realpath(path, strict=True)))
+        except OSError as error:
+            raise errors.NotFound(f"no such file or directory: {path}") from error
+    directories = [path if path.is_dir() else path.parent for path in real]
+    shown_from = Path(os.path.commonpath(directories)) if directories else Path()
+    allowed = [Path(os.path.realpath(path)) for path in options.allow_host_paths]
+    found = []
+    for path in real:
+        root = Path(os.path.realpath(options.root)) if options.root else root_of(path)
+        found.append((path, Repository(root, shown_from, allowed)))
+    return found
+
+
+def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions) -> Iterator[_File]:
+    seen: set[Path] = set()
+    for given, repository in repositories:
+        found = discovery.find(given, repository)
+        for name, refused in found.refused:
+            yield _broken(name, refused, given, repository)
+        files = [(path, name) for path, name in found.files if path not in seen]
+        seen.update(path for path, _ in files)
+        if any(discovery.is_template(name) for _, name in files):
+            yield from _with_values(files, given, repository, options)
+        else:
+            yield from (_file(path, name, repository, None) for path, name in files)
+
+
+def _with_values(
+    files: Sequence[tuple[Path, str]], given: Path, repository: Repository, options: LoadOptions
+) -> Iterator[_File]:
+    directory = given if given.is_dir() else given.parent
+    try:
+        found = template_values.load(directory, options.env, options.sets, repository)
+    except template_values.ValuesProblems as error:
+        raise errors.InvalidManifest(error.problems) from error
+    with Renderer(found) as renderer:
+        for path, name in files:
+            yield _file(path, name, repository, renderer if discovery.is_template(name) else None)
+
+
+def _broken(name: str, refused: Refused, path: Path, repository: Repository) -> _File:
+    problem = errors.Problem(name, 0, 0, "", refused.reason, refused.hint)
+    return _File(SourceText(name, "gitops/v1"), path, repository, problems=[problem])
+
+
+def _file(path: Path, name: str, repository: Repository, renderer: Renderer | None) -> _File:
+    try:
+        data = repository.read(path, MAX_FILE)
+    except Refused as error:
+        return _broken(name, error, path, repository)
+    file = _File(SourceText(name, "", directory=str(path.parent)), path, repository)
+    try:
+        text = graph.decode(data)
+        file.source = SourceText(name, text, directory=str(path.parent))
+        if renderer is not None:
+            rendered = renderer.render(text)
+            file.source = SourceText(name, rendered, is_rendered=True, directory=str(path.parent))
+        file.documents = documents.parse(file.source)
+    except graph.TextProblem as error:
+        if not file.source.text:
+            file.source = SourceText(name, data.decode("utf-8", "replace"), directory=str(path.parent))
+        file.problems.append(documents.text_problem(file.source, error))
+    except TemplateProblem as error:
+        lines = file.source.text.split("\n")
+        line = lines[error.line - 1] if 0 < error.line <= len(lines) else ""
+        width = len(line.strip())
+        column = len(line) - len(line.lstrip()) + 1
+        file.problems.append(
+            errors.Problem(name, error.line, column, "", f"template: {error.reason}", error.hint, line, max(width, 1))
+        )
+    for document in file.documents:
+        file.problems += document.problems()
+    return file
+
+
+def _is_data(file: _File) -> bool:
+    """Whether a manifest reads it as a file, so that it needn't be one."""
+    data = file.repository.data_paths
+    return file.path in data or any(parent in data for parent in file.path.parents)
+
+
+def _item(document: Document, repository: Repository) -> Item:
+    parsed = document.parsed
+    model = parsed.model
+    name = model.metadata.name if model else parsed.name
+    stack = (model.metadata.stack or "") if model else parsed.stack
+    item = Item(document, repository, parsed.kind, stack, name, model)
+    spec = getattr(model, "spec", None)
+    item.is_external = bool(getattr(spec, "external", None))
+    if item.is_external:
+        item.engine_name = str(spec.name or name) if spec is not None else name
+    elif isinstance(model, image_kind.Image):
+        from gitops.manifests.convert import image
+
+        item.engine_name = image.reference(model)
+    elif item.kind not in ("Secret", "Config", "Image"):
+        item.engine_name = labels.engine_name(stack, name)
+    return item
+
+
+def _convert(catalog: Catalog) -> tuple[list[Desired], list[Desired]]:
+    """All objects in the order in which they need each other, and the external ones."""
+    from gitops.manifests.convert import image, storage
+
+    for item in list(catalog.items.values()):
+        checks.check_names(catalog, item)
+        checks.check_stack(catalog, item)
+    checks.check_images(catalog)
+    checks.check_subnets(catalog)
+    checks.check_ports(catalog)
+    images = [image.convert(catalog, item) for item in checks.images_in_order(catalog)]
+    networks = [(item, storage.network(catalog, item)) for item in catalog.of("Network")]
+    volumes = [(item, storage.volume(catalog, item)) for item in catalog.of("Volume")]
+    secrets = [(item, secret) for item in catalog.of("Secret") if (secret := storage.secret(catalog, item))]
+    configs = [(item, config) for item in catalog.of("Config") if (config := storage.config(catalog, item))]
+    services = _services(catalog)
+    implied = [
+        storage.default_network(_default_network(stack, item)) for stack, item in catalog.default_networks.items()
+    ]
+    written = [*networks, *volumes, *secrets, *configs]
+    own = [desired for item, desired in written if not item.is_external]
+    externals = [desired for item, desired in written if item.is_external]
+    count = sum(desired.kind == "Network" for desired in own)
+    return [*images, *own[:count], *implied, *own[count:], *services], externals
+
+
+def _services(catalog: Catalog) -> list[Desired]:
+    items = list(catalog.of("Service"))
+    if not items:
+        return []
+    from gitops.manifests.convert import service
+
+    return [service.convert(catalog, item) for item in items]
+
+
+def _default_network(stack: str, item: Item) -> Item:
+    return Item(
+        document=item.document,
+        repository=item.repository,
+        kind="Network",
+        stack=stack,
+        name=DEFAULT_NETWORK,
+        model=None,
+        engine_name=labels.engine_name(stack, DEFAULT_NETWORK),
+    )
+
+
+def _stacks(catalog: Catalog, objects: Sequence[Desired]) -> dict[str, StackSettings]:
+    found = {desired.stack: StackSettings(desired.stack) for desired in objects}
+    for item in catalog.of("Stack"):
+        assert isinstance(item.model, stack_kind.Stack)
+        spec = item.model.spec or stack_kind.StackSpec()
+        found[item.name] = StackSettings(
+            name=item.name,
+            description=spec.description or "",
+            prune=spec.prune is not False,
+            labels=item.model.metadata.labels or {},
+            position=item.document.position,
+        )
+    return dict(sorted(found.items()))
+
+
+def _directories(repositories: Sequence[tuple[Path, Repository]], files: Sequence[_File]) -> tuple[Path, ...]:
+    """Where a change may matter: the given directories, and those of the files that were read."""
+    found = {path if path.is_dir() else path.parent for path, _ in repositories}
+    found.update(file.path.parent for file in files)
+    for _, repository in repositories:
+        found.update(path if path.is_dir() else path.parent for path in repository.data_paths)
+    return tuple(sorted(path for path in found if path.is_dir()))
