@@ -79,14 +79,7 @@ class TaskDriver:
         """Stop the task if it runs, and take away all that it left; tries until it is done."""
         self._stop_wanted.set()
         await self.run()
-        while True:
-            try:
-                await self._controller.remove()
-                return
-            except Exception as error:
-                self._failures += 1
-                log.warning("task %s could not be removed, trying again: %s", self.task.id, error)
-                await self._clock.sleep(self._pause())
+        await self._insist(self._controller.remove, "removed")
 
     async def _go(self) -> None:
         """The next step towards RUNNING and the end."""
@@ -161,11 +154,25 @@ class TaskDriver:
 
     async def _fail(self, error: Exception) -> None:
         is_set_up = self.status.state.rank >= TaskState.STARTING.rank
+        if is_set_up and not isinstance(error, TaskExited):
+            # It gets a successor, and must not run on beside it.
+            await self._insist(self._controller.shutdown, "stopped")
         state, message = (TaskState.FAILED, "started") if is_set_up else (TaskState.REJECTED, "preparing")
         container = await self._container()
         if isinstance(error, TaskExited):
             container = replace(container or ContainerStatus(), exit_code=error.exit_code)
         self._advance(state, message, container=container, error=str(error) or type(error).__name__)
+
+    async def _insist(self, work: Callable[[], Coroutine[Any, Any, None]], done: str) -> None:
+        """Do `work` again and again until it succeeds."""
+        while True:
+            try:
+                await work()
+                return
+            except Exception as error:
+                self._failures += 1
+                log.warning("task %s could not be %s, trying again: %s", self.task.id, done, error)
+                await self._clock.sleep(self._pause())
 
     async def _pause_for_retry(self, stopping: bool) -> None:
         if stopping:

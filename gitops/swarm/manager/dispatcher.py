@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 """Where no cluster object says otherwise."""
 HEARTBEAT_JITTER_S = 0.5
+STALL_S = 1.0
+"""Seconds by which this process may be late before it doubts what it heard."""
 QUIET_S = 0.02
 """Seconds without a change after which an assignment message is made …"""
 BATCH_S = 0.1
@@ -228,9 +230,15 @@ class Dispatcher:
             due = self._liveness.next_due()
             self._expectations.clear()
             left = None if due is None else max(0.0, due - self.clock.monotonic())
+            wakes_at = None if left is None else self.clock.monotonic() + left
             if left is None or left > 0:
                 await within(self.clock, left, self._expectations.wait())
-            for node_id, verdict in self._liveness.overdue(self.clock.monotonic()).items():
+            now = self.clock.monotonic()
+            if wakes_at is not None and now - wakes_at > STALL_S:
+                # This process stood still, and the heartbeats that were sent meanwhile are not read yet.
+                log.warning("the manager stood still for %.1f s: nodes get more time", now - wakes_at)
+                self._liveness.postpone(now, GRACE * self._period())
+            for node_id, verdict in self._liveness.overdue(now).items():
                 await self._execute(node_id, verdict)
 
     async def _execute(self, node_id: str, verdict: Verdict) -> None:

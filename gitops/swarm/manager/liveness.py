@@ -71,6 +71,12 @@ class Liveness:
         """The verdicts that have fallen; each stays due until `down` or `forget`."""
         return {node_id: due.verdict for node_id, due in self._due.items() if due.at <= now}
 
+    def postpone(self, now: float, seconds: float) -> None:
+        """Give every node that is overdue so many seconds more: it was this manager that heard nothing."""
+        for node_id, due in self._due.items():
+            if due.at <= now and due.verdict is Verdict.DOWN:
+                self._due[node_id] = Due(now + seconds, Verdict.DOWN)
+
     def next_due(self) -> float | None:
         """When the next verdict falls, in monotonic seconds."""
         return min((due.at for due in self._due.values()), default=None)

@@ -191,6 +191,18 @@ async def test_a_task_that_can_not_be_stopped_is_not_said_to_be_over(stage: Any,
     assert stage.states()[-1] is S.SHUTDOWN
 
 
+async def test_a_task_that_failed_after_its_start_does_not_run_on(stage: Any, monkeypatch: Any) -> None:
+    async def refuse(self: Any) -> None:
+        raise errors.RuntimeFailure("the ports can't be read")
+
+    monkeypatch.setattr("gitops.simulation.executor.FakeController.port_status", refuse)
+    stage.drive()
+    await stage.clock.advance(10)
+    assert stage.statuses[-1].err == "the ports can't be read"
+    assert stage.states()[-1] is S.FAILED
+    assert stage.executor.running() == []
+
+
 async def test_a_desired_state_never_goes_back(stage: Any) -> None:
     stage.drive()
     await stage.clock.advance(5)

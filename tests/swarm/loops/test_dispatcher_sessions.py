@@ -138,6 +138,20 @@ async def test_d04_missed_heartbeats_take_a_node_down_and_end_its_session(net: A
         await session.heartbeat()
 
 
+async def test_a_manager_that_stood_still_takes_no_node_down(net: Any, monkeypatch: Any) -> None:
+    session = await register(net)
+    await net.clock.settle()
+    # All timers are late by a minute, as after a process that was stopped.
+    monkeypatch.setattr(net.clock, "monotonic", lambda real=net.clock.monotonic: real() + 60)
+    await net.clock.advance(16)
+    assert node(net).status.state == "ready"
+    await session.heartbeat()
+    await net.clock.advance(8)
+    assert node(net).status.state == "ready"
+    await net.clock.advance(10)
+    assert node(net).status.state == "down"
+
+
 async def test_d04_periods_are_jittered_around_the_clusters_setting(net: Any) -> None:
     session = await register(net)
     periods = [await session.heartbeat() for _ in range(50)]
