@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -9,9 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gitops.engine.images import unpack
 from gitops.oci import archive, builder
 from gitops.oci.builder import BuildConfig, BuildPlan, ContentEntry, FileEntry, LinkEntry
 
@@ -73,6 +76,25 @@ def test_archives_of_skopeo_are_read(built: tuple[Path, str], tmp_path: Path, fo
             assert image.id == image_id
         with image.layers[1].open() as content:
             assert content.read(2) == (b"\x1f\x8b" if form != "docker-archive" else b"et")
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+async def test_layers_of_an_archive_go_straight_to_the_unpacker(
+    built: tuple[Path, str], lab: Any, tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "packed.tar"
+    path.write_bytes(compress(built[0].read_bytes()))
+    with archive.open_archive(path, scratch=tmp_path) as opened:
+        layer = opened.images[0].layers[1]
+        source = unpack.FileSource(layer.path, layer.offset, layer.size)
+        job = unpack.LayerJob(
+            source, lab.fresh(), layer.digest, layer.size, layer.media_type, layer.diff_id, tmp_path / "blob"
+        )
+        await lab.unpacker.unpack(job, lambda _: None)
+        with layer.open() as content:
+            assert content.read() == (tmp_path / "blob").read_bytes()
+    assert (job.target / "etc/version").read_text() == "v1\n"
+    assert (job.target / "etc/version").stat().st_uid == 7
 
 
 @pytest.fixture

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import gzip
 import hashlib
+import ipaddress
 import os
 import random
 import select
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from gitops import errors
 from gitops.engine.images import unpack
@@ -72,10 +79,21 @@ class Handler(BaseHTTPRequestHandler):
         return
 
 
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is part of the tests."""
+
+
 @pytest.fixture
-def server() -> Iterator[Server]:
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    httpd.daemon_threads = True
+def httpd() -> Iterator[ThreadingHTTPServer]:
+    with QuietServer(("127.0.0.1", 0), Handler) as made:
+        yield made
+
+
+@pytest.fixture
+def server(httpd: ThreadingHTTPServer) -> Iterator[Server]:
     told = Server(url=f"http://127.0.0.1:{httpd.server_port}/v2/blob?signature=secret")
     httpd.told = told  # type: ignore[attr-defined]
     thread = threading.Thread(target=httpd.serve_forever)
@@ -85,7 +103,6 @@ def server() -> Iterator[Server]:
         told.hold.set()
     httpd.shutdown()
     thread.join()
-    httpd.server_close()
 
 
 @pytest.fixture
@@ -187,6 +204,46 @@ async def test_the_servers_answers_become_errors_without_secrets(
     assert "secret" not in str(caught.value)
     if isinstance(caught.value, unpack.FetchFailed):
         assert (caught.value.status, caught.value.retry_after_s) == (status, 7.0)
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+async def test_certificates_are_verified_unless_the_operator_says_otherwise(
+    lab: Any, server: Server, fetch: Any, httpd: ThreadingHTTPServer
+) -> None:
+    certificate, key = self_signed(lab.folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(errors.RuntimeFailure, match="self-signed certificate"):
+        await lab.unpacker.unpack(fetch(source=unpack.HttpSource(url)), lambda _: None)
+    for source in (unpack.HttpSource(url, ca_file=certificate), unpack.HttpSource(url, insecure_tls=True)):
+        job = fetch(source=source)
+        await lab.unpacker.unpack(job, lambda _: None)
+        assert job.blob_path.read_bytes() == server.data
 
 
 async def test_no_server_is_temporary(lab: Any, fetch: Any) -> None:
