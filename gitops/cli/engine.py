@@ -127,7 +127,8 @@ def stop(data_root: Path, run_root: Path, containers: bool, purge: bool) -> None
     elif containers:
         click.echo(f"The engine is stopped, and {_count(before.running, 'container')} with it.")
     elif before.running:
-        click.echo(f"The engine is stopped; {_count(before.running, 'container')} keep running until it starts again.")
+        verb = "keeps" if before.running == 1 else "keep"
+        click.echo(f"The engine is stopped; {_count(before.running, 'container')} {verb} running without it.")
     else:
         click.echo("The engine is stopped; no container was running.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TypeVar
 
 from gitops import errors
@@ -51,7 +52,16 @@ def decode(body: bytes, kind: type[T]) -> T:
     Raises:
         errors.RuntimeFailure: what came is not of that kind.
     """
+    return readable(lambda data: wire.decode(data, kind), body)
+
+
+def readable(read: Callable[[bytes], T], body: bytes) -> T:
+    """What `read` makes of an answer.
+
+    Raises:
+        errors.RuntimeFailure: it can't be read; that is the engine's fault, not the caller's.
+    """
     try:
-        return wire.decode(body, kind)
+        return read(body)
     except errors.Invalid as error:
         raise errors.RuntimeFailure(f"the engine's answer can't be read: {error}") from error

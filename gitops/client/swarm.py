@@ -7,9 +7,10 @@ from typing import Literal
 
 import msgspec
 
+from gitops.client import answers
 from gitops.client.containers import LogFrame, frames
 from gitops.client.transport import Filters, Transport, filters_of, path_of
-from gitops.objects import system
+from gitops.objects import system, taskshape
 from gitops.objects.image import AuthConfig
 from gitops.objects.node import ClusterSpec, Node, NodeSpec
 from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
@@ -105,11 +106,13 @@ class SwarmCalls:
 
     async def tasks(self, filters: Filters | None = None) -> list[Task]:
         """Tasks, history included."""
-        return await self._transport.call("GET", "/tasks", list[Task], query={"filters": filters_of(filters)})
+        data = await self._transport.read("GET", "/tasks", query={"filters": filters_of(filters)})
+        return answers.readable(taskshape.decode_all, data)
 
     async def task(self, task_id: str) -> Task:
         """A task."""
-        return await self._transport.call("GET", path_of("tasks", task_id), Task)
+        data = await self._transport.read("GET", path_of("tasks", task_id))
+        return answers.readable(taskshape.decode_one, data)
 
     async def nodes(self, filters: Filters | None = None) -> list[Node]:
         """The members of the swarm."""

@@ -98,6 +98,11 @@ class Transport:
         async with self._answer(method, path, query=query, body=body, auth=auth) as response:
             return answers.decode(await response.read(), kind)
 
+    async def read(self, method: str, path: str, *, query: Query | None = None) -> bytes:
+        """A request whose answer the caller reads himself."""
+        async with self._answer(method, path, query=query) as response:
+            return await response.read()
+
     async def act(
         self,
         method: str,

@@ -117,6 +117,8 @@ async def _running_engine(config: EngineConfig, engine: Engine) -> AsyncIterator
         yield
         if _take_marker(config.run_root):
             await _stop_containers(engine)
+            await engine.networks.destroy()
+            _remove_cgroups(config.cgroup_parent)
     finally:
         await engine.close()
 
@@ -139,7 +141,7 @@ def _take_marker(run_root: Path) -> bool:
 
 
 async def _stop_containers(engine: Engine) -> None:
-    """Stop every container; the swarm's agent has ended by now, so nobody starts another."""
+    """Stop every container that runs; the swarm's agent has ended by now, so nobody starts another."""
     limit = asyncio.Semaphore(_STOP_TOGETHER)
 
     async def stop(container: str) -> None:
@@ -154,4 +156,17 @@ async def _stop_containers(engine: Engine) -> None:
     async with asyncio.TaskGroup() as group:
         for container in running:
             group.create_task(stop(container))
-    await engine.networks.destroy()
+
+
+def _remove_cgroups(parent: str) -> None:
+    """Take the parent away where nothing is in it any more; another engine may share it."""
+    from gitops.engine.containers import cgroups
+
+    for hierarchy in cgroups.hierarchies():
+        path = hierarchy.path / parent
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("cgroup %s stays: %s", path, error.strerror)

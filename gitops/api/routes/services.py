@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gitops import errors
 from gitops.api import answers, refusals, requests
 from gitops.api.context import swarm_of
-from gitops.objects import defaults, wire
+from gitops.objects import defaults, taskshape, wire
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
 
 _SERVICE_FILTERS = ("id", "label", "mode", "name")
@@ -64,12 +64,13 @@ async def list_tasks(request: web.Request) -> web.Response:
     """`docker service ps`, and what the CLI polls while it waits."""
     filters = requests.filters(request, _TASK_FILTERS)
     requests.one_of(filters, "desired-state", ("running", "shutdown", "accepted", "ready", "complete", "remove"))
-    return answers.json(swarm_of(request).control.tasks(filters))
+    return answers.json(taskshape.encode(swarm_of(request).control.tasks(filters)))
 
 
 async def inspect_task(request: web.Request) -> web.Response:
     """`docker inspect TASK`."""
-    return answers.json(swarm_of(request).control.task(request.match_info["task"]))
+    (shown,) = taskshape.encode([swarm_of(request).control.task(request.match_info["task"])])
+    return answers.json(shown)
 
 
 async def _spec(request: web.Request) -> ServiceSpec:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from gitops import errors
 from gitops.api import answers, requests
 from gitops.api.context import SWARM_EVENTS, swarm_of
 from gitops.objects import system
-from gitops.objects.node import ClusterSpec
+from gitops.objects.node import CAConfig, ClusterSpec, Dispatcher, RaftConfig
 
 _ROTATIONS = ("rotateWorkerToken", "rotateManagerToken", "rotateManagerUnlockKey")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -21,9 +22,28 @@ async def init(request: web.Request) -> web.Response:
     data = await requests.raw_body(request)
     body = await requests.body(request, system.SwarmInit) if data else system.SwarmInit()
     _refuse_unsupported(body)
+    if body.spec is not None:
+        body = replace(body, spec=_filled(body.spec))
     node_id = await swarm_of(request).init(body)
     request.app[SWARM_EVENTS].start()
     return answers.json(node_id)
+
+
+def _filled(spec: ClusterSpec) -> ClusterSpec:
+    """Where clients leave a number at 0, which none of these can be, they mean the default."""
+    raft, usual = spec.raft, RaftConfig()
+    return replace(
+        spec,
+        raft=replace(
+            raft,
+            snapshot_interval=raft.snapshot_interval or usual.snapshot_interval,
+            log_entries_for_slow_followers=raft.log_entries_for_slow_followers or usual.log_entries_for_slow_followers,
+            election_tick=raft.election_tick or usual.election_tick,
+            heartbeat_tick=raft.heartbeat_tick or usual.heartbeat_tick,
+        ),
+        dispatcher=spec.dispatcher if spec.dispatcher.heartbeat_period else Dispatcher(),
+        ca_config=spec.ca_config if spec.ca_config.node_cert_expiry else CAConfig(),
+    )
 
 
 def _refuse_unsupported(body: system.SwarmInit) -> None:
@@ -65,7 +85,7 @@ async def update(request: web.Request) -> web.Response:
     spec = await requests.body(request, ClusterSpec)
     if spec.encryption_config.auto_lock_managers:
         raise errors.Unsupported("AutoLockManagers is not supported by this engine")
-    await swarm_of(request).control.update_cluster(requests.version(request), spec)
+    await swarm_of(request).control.update_cluster(requests.version(request), _filled(spec))
     return answers.empty(200)
 
 
