@@ -75,11 +75,13 @@ def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, .
 @_path
 @_values
 def render(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> None:
-    """Print what the manifests of PATH come to: after templates, with defaults, secrets hidden."""
-    from gitops import manifests
-    from gitops.manifests import render as rendering
+    """Print the manifests of PATH as they are after their templates are rendered."""
+    from gitops.manifests import loading
 
-    click.echo(rendering.text(manifests.load(path, _load_options(env, sets, allowed, key=b"render"))), nl=False)
+    texts = loading.render([_existing(path)], _load_options(env, sets, allowed, key=b"render"))
+    for name, text in texts.items():
+        body = text.removeprefix("---\n").rstrip("\n")
+        click.echo(f"---\n# {name}\n{body}")
 
 
 @click.command()

@@ -45,6 +45,7 @@ __all__ = [
     "FileEntry",
     "LinkEntry",
     "build",
+    "manifest_of",
     "write_archive",
 ]
 
@@ -109,7 +110,7 @@ def build(plan: BuildPlan, *, scratch: Path | None = None) -> BuiltImage:
         config = msgspec.json.encode(_config(plan, [layer.diff_id for layer in layers]))
         tags = [references.parse(tag).with_default_tag().canonical() for tag in plan.tags]
         image = ArchivedImage(tags, config, layers)
-        return BuiltImage(ArchivedImage(tags, config, layers, _manifest(image)), files)
+        return BuiltImage(ArchivedImage(tags, config, layers, manifest_of(image)), files)
     except BaseException:
         for file in files:
             file.close()
@@ -197,7 +198,8 @@ def _port(text: str) -> str:
     return f"{int(port)}/{protocol}"
 
 
-def _manifest(image: ArchivedImage) -> bytes:
+def manifest_of(image: ArchivedImage) -> bytes:
+    """The manifest of an image that came without one; its layers are read where their digest is not known."""
     layers = []
     for layer in image.layers:
         digest = layer.digest or _digest(layer)
