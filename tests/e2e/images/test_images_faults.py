@@ -25,7 +25,7 @@ def is_under_way(line: image.Progress) -> bool:
     return (
         line.status == "Downloading"
         and detail is not None
-        and MEGABYTE < detail.total
+        and detail.total > MEGABYTE
         and 0 < detail.current < detail.total
     )
 
@@ -69,10 +69,8 @@ async def test_a_registry_that_stops_half_way_is_named_and_the_next_pull_goes_on
     assert name in str(error) and f"the registry {registry.host}" in str(error)
     assert "pull again" in str(error) and error.is_temporary
 
-    parts = assert_nothing_but_parts(host)
-    assert len(parts) == 2, "the layer that was complete is kept as well"
-    kept = max(path.stat().st_size for path in parts)
-    assert 0 < kept < len(content)
+    kept = max(path.stat().st_size for path in assert_nothing_but_parts(host))
+    assert MEGABYTE // 8 < kept < len(content)
 
     registry.start()
     image_id = await host.pull(name)

@@ -202,6 +202,15 @@ async def test_tries_end_and_the_source_explains(bench: Bench) -> None:
     assert bench.temporary() == [f"{1:064x}.part"]
 
 
+async def test_a_layer_that_was_complete_is_kept_for_the_next_try_as_well(bench: Bench) -> None:
+    base, top = chain(bench, 1, 2)
+    bench.unpacker.script[digest(2)] = [errors.Unavailable("cut")] * 10
+    with pytest.raises(errors.Unavailable):
+        await bench.get(base, top)
+    assert bench.temporary() == [f"{1:064x}.part", f"{2:064x}.part"]
+    assert list(bench.root.layers.iterdir()) == list(bench.root.blobs.iterdir()) == []
+
+
 async def test_a_long_pause_that_the_server_asks_for_isnt_waited_for(bench: Bench) -> None:
     bench.unpacker.script[digest(1)] = [unpack.FetchFailed("busy", status=429, retry_after_s=3600)]
     with pytest.raises(errors.Unavailable, match="busy"):
