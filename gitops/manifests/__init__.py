@@ -30,6 +30,7 @@ __all__ = [
     "Spec",
     "StackSettings",
     "load",
+    "render",
 ]
 
 
@@ -43,3 +44,15 @@ def load(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> De
     from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
 
     return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
+
+
+def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> dict[str, str]:
+    """The text of every manifest with templates rendered, by the file's name as shown; nothing of it is checked.
+
+    Raises:
+        errors.InvalidManifest: a file can't be read or rendered.
+        errors.NotFound: a path that was given doesn't exist.
+    """
+    from gitops.manifests import loading
+
+    return loading.render([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())

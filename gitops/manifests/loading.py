@@ -52,11 +52,7 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
 
 
 def render(paths: Sequence[Path], options: LoadOptions) -> dict[str, str]:
-    """The text of every manifest after rendering, by the file's name as shown; nothing of it is checked.
-
-    Raises:
-        errors.InvalidManifest: a file can't be read or rendered.
-    """
+    """See `gitops.manifests.render`."""
     files = list(_read(_repositories(paths, options), options))
     problems = [problem for file in files for problem in file.problems if not file.documents]
     if problems:
