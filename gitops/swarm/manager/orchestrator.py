@@ -11,9 +11,10 @@ Tasks of a service that is gone are told to go; the reaper takes their objects a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -32,6 +33,8 @@ from gitops.swarm.waiting import backoff
 
 log = logging.getLogger(__name__)
 
+TOGETHER = 64
+"""Services that are passed over side by side."""
 Outcome = tuple[Rollout | None, float | None]
 """A service's rollout after a pass, and the seconds until the next one is due."""
 
@@ -73,23 +76,33 @@ class Orchestrator(StoreLoop):
         touched.update((service_id, None) for service_id, due in self._due.items() if due <= now)
         for service_id in touched:
             self._due.pop(service_id, None)
-            await self._pass(service_id)
+        for chunk in _chunks(list(touched)):
+            await self._pass_together(chunk)
         return min((max(0.0, due - self.clock.monotonic()) for due in self._due.values()), default=None)
 
-    async def _pass(self, service_id: str) -> None:
+    async def _pass_together(self, service_ids: Sequence[str]) -> None:
+        """Pass over services side by side, so that a store that writes to disk takes their changes in one go."""
+        async with asyncio.TaskGroup() as group:
+            passes = [group.create_task(self._pass(service_id)) for service_id in service_ids]
+        for result in passes:
+            if (error := result.result()) is not None:
+                raise error
+
+    async def _pass(self, service_id: str) -> errors.Unavailable | None:
+        """Pass over a service; returns the store's error when it can't write."""
         try:
             update, wait = await self.store.update(lambda tx: self._reconcile(tx, service_id))
-        except errors.Unavailable:
+        except errors.Unavailable as error:
             # The store's trouble, not the service's: the whole loop waits.
             self._dirty[service_id] = None
-            raise
+            return error
         except Exception:
             # One service that can't be reconciled must not stop the others.
             failures = self._service_failures[service_id] = self._service_failures.get(service_id, 0) + 1
             wait = backoff(failures, self.rng, first_s=BACKOFF_S, max_s=BACKOFF_MAX_S)
             log.exception("service %s can't be reconciled, next attempt in %.1f s", service_id, wait)
             self._due[service_id] = self.clock.monotonic() + wait
-            return
+            return None
         self._service_failures.pop(service_id, None)
         if update is None:
             self._rollouts.pop(service_id, None)
@@ -97,6 +110,7 @@ class Orchestrator(StoreLoop):
             self._rollouts[service_id] = update
         if wait is not None:
             self._due[service_id] = self.clock.monotonic() + wait
+        return None
 
     def _reconcile(self, tx: Tx, service_id: str) -> Outcome:
         service = tx.get(Service, service_id)
@@ -131,6 +145,11 @@ class Orchestrator(StoreLoop):
         must_wait = any(may_hold_container(tx, task) for task in former)
         desired = TaskState.READY if must_wait else TaskState.RUNNING
         tx.create(new_task(service, number, self._ids(), desired, self.clock.now_ns()))
+
+
+def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), TOGETHER):
+        yield items[start : start + TOGETHER]
 
 
 def occupied_slots(service: Service, all_tasks: Mapping[int, Sequence[Task]]) -> slots.Slots:
