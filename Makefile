@@ -2,7 +2,7 @@
 # On a bare Debian or Ubuntu machine, as root: `make demo` runs the main job, `make test` runs all tests.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-PYTHON ?= $(firstword $(foreach version,python3.13 python3.12 python3.11 python3,$(shell command -v $(version) 2>/dev/null)) python3)
+PYTHON ?=
 BIN := .venv/bin
 
 .PHONY: demo demo-down install dev check format schemas test test-unit test-e2e soak bench clean
@@ -18,12 +18,12 @@ dev: .venv/.dev                 ## and what its tests need
 
 .venv/.installed: requirements.lock pyproject.toml scripts/packages
 	@scripts/packages run
-	@scripts/venv "$(PYTHON)" requirements.lock
+	@PYTHON="$(PYTHON)" scripts/venv requirements.lock
 	@touch $@
 
 .venv/.dev: requirements-dev.lock pyproject.toml scripts/packages
 	@scripts/packages run test
-	@scripts/venv "$(PYTHON)" requirements-dev.lock
+	@PYTHON="$(PYTHON)" scripts/venv requirements-dev.lock
 	@touch $@ .venv/.installed
 
 check: dev                      ## format, lint, types, import contracts, schemas
