@@ -1,4 +1,4 @@
-"""Running one health probe: a process in the container, its exit code, the beginning of its output."""
+"""Health probes: a process in the container again and again, its exit code, the beginning of its output."""
 
 from __future__ import annotations
 
@@ -7,13 +7,46 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gitops.engine.containers import health, processes
+from gitops.engine.containers import health, processes, record
+from gitops.engine.containers.container import Container
+from gitops.engine.containers.launcher import Launcher
+from gitops.engine.containers.record import Run
 from gitops.engine.containers.runtime import Runtime
 from gitops.objects import base
 from gitops.objects.container import HealthResult
+
+
+async def probe_for_ever(
+    container: Container,
+    probe: health.Probe,
+    runtime: Runtime,
+    launcher: Launcher,
+    judged: Callable[[Container, health.Verdict], None],
+) -> None:
+    """Probe a container that runs, until cancelled, and tell `judged` after each probe where it stands."""
+    started_ns = container.record.started_ns
+    process = await launcher.process(container.record)
+    bundle = runtime.bundle(container.id)
+    while True:
+        since = time.time_ns() - started_ns
+        await asyncio.sleep(health.pause_ns(container.verdict.status, probe, since) / base.SECOND)
+        if container.record.status != record.RUNNING:
+            continue
+        try:
+            found = await run(runtime, container.id, process, probe, bundle)
+        except OSError as error:
+            now = time.time_ns()
+            found = health.result(now, now, health.TIMED_OUT, str(error).encode())
+        # A probe that failed because the container is ending says nothing.
+        if container.record.status == record.RUNNING and _is_there(container.record.run):
+            judged(container, health.judge(container.verdict, found, probe, time.time_ns() - started_ns))
+
+
+def _is_there(run_of_it: Run | None) -> bool:
+    return run_of_it is not None and processes.start_ticks(run_of_it.pid) is not None
 
 
 async def run(

@@ -7,6 +7,7 @@ start: images, volumes, `networks.start(containers.running_ids())`, then `start`
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
@@ -140,6 +141,22 @@ class ContainerService:
         for container in self._containers.values():
             container.close_process()
         self._launcher.close()
+
+    async def stop_all(self, *, together: int = 16) -> None:
+        """Stop every container, `together` at a time, as at a shutdown: restart policies hold at the next start."""
+        self._supervisor.begin_shutdown()
+        limit = asyncio.Semaphore(together)
+
+        async def stop(container: Container) -> None:
+            async with limit:
+                try:
+                    await self._supervisor.stop(container, None, None, is_manual=False)
+                except errors.GitopsError as error:
+                    logger.error("container %s can't be stopped: %s", container.record.short_name, error)
+
+        async with asyncio.TaskGroup() as group:
+            for container in list(self._containers.values()):
+                group.create_task(stop(container))
 
     async def destroy(self) -> None:
         """Take the engine's own bind mount and empty cgroups off the host; only `close` may follow."""

@@ -1,4 +1,4 @@
-"""The life of containers: start, end, restart, health, pause, removal, and the log's rotation while they run.
+"""The life of containers: start, end, restart, health, pause, removal.
 
 Promises: a change is stored before anybody hears of it; a container's ports, addresses and mounts are free again when
 its end is told. Leaves the steps of a start to the launcher, what a person may ask for to the service.
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from gitops import errors
 from gitops.engine import mountinfo
-from gitops.engine.containers import creation, health, logs, prober, processes, record, restarts, signals
+from gitops.engine.containers import health, prober, processes, record, restarts, rotation, signals
 from gitops.engine.containers.background import Tasks
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.exits import Exits
@@ -38,7 +38,6 @@ STOP_TIMEOUT_S = 10.0
 _KILL_TIMEOUT_S = 30.0
 _EXIT_FILE_TIMEOUT_S = 30.0
 """From the end of a process to conmon's word about it; a log that is written to a slow disk comes first."""
-_ROTATION_PAUSE_S = 1.0
 _UNKNOWN_EXIT = 137
 
 
@@ -68,11 +67,12 @@ class Supervisor:
         self._operations = Tasks()
         self._watchers = Tasks()
         self._rng = random.Random()
+        self._is_shutting_down = False
 
     def start_watching(self, containers: Mapping[str, Container]) -> None:
         """Listen for ends and keep logs within their size."""
         self._exits.start()
-        self._watchers.spawn(self._rotate_logs(containers), "log rotation")
+        self._watchers.spawn(rotation.rotate_for_ever(containers, self._runtime, self._launcher), "log rotation")
 
     async def close(self) -> None:
         """Let begun operations finish, stop watching; the containers live on."""
@@ -194,7 +194,7 @@ class Supervisor:
         container.tasks["watch"] = self._watchers.spawn(self._watch(container), f"watch {container.id[:12]}")
         probe = health.probe_of(container.record.config.healthcheck)
         if probe is not None:
-            work = self._check_health(container, probe)
+            work = prober.probe_for_ever(container, probe, self._runtime, self._launcher, self._judged)
             container.tasks["health"] = self._watchers.spawn(work, f"health {container.id[:12]}")
 
     # End
@@ -273,7 +273,7 @@ class Supervisor:
             "status": record.EXITED,
         }
         after = record.replace(container.record, **changes)
-        if not container.is_removing and restarts.after_exit(after):
+        if not container.is_removing and not self._is_shutting_down and restarts.after_exit(after):
             changes["status"] = record.RESTARTING
             changes["restart_count"] = after.restart_count + 1
         return changes
@@ -322,17 +322,26 @@ class Supervisor:
                 if container.record.status == record.PAUSED:
                     raise
 
-    async def stop(self, container: Container, timeout_s: float | None, text: str | None) -> bool:
-        """Signal, wait, SIGKILL; False when it doesn't run. A negative time waits for ever."""
+    def begin_shutdown(self) -> None:
+        """From now on, nothing is started again after its end; the next start of the engine does that."""
+        self._is_shutting_down = True
+
+    async def stop(
+        self, container: Container, timeout_s: float | None, text: str | None, *, is_manual: bool = True
+    ) -> bool:
+        """Signal, wait, SIGKILL; False when it doesn't run. A negative time waits for ever.
+
+        What is stopped by hand (`is_manual`) is not started again by its restart policy.
+        """
         async with container.lock:
             if container.record.status == record.RESTARTING:
                 container.cancel("restart")
-                self.save(container, status=record.EXITED, was_stopped=True)
+                self.save(container, status=record.EXITED, was_stopped=is_manual)
                 return True
             if not container.record.is_alive:
                 return False
             number = signals.parse(text or container.record.config.stop_signal or "TERM")
-            self.save(container, was_stopped=True)
+            self.save(container, was_stopped=is_manual)
         if timeout_s is None:
             given = container.record.config.stop_timeout
             timeout_s = STOP_TIMEOUT_S if given is None else float(given)
@@ -466,23 +475,6 @@ class Supervisor:
 
     # Health
 
-    async def _check_health(self, container: Container, probe: health.Probe) -> None:
-        started_ns = container.record.started_ns
-        process = await self._launcher.process(container.record)
-        while True:
-            since = time.time_ns() - started_ns
-            await asyncio.sleep(health.pause_ns(container.verdict.status, probe, since) / base.SECOND)
-            if container.record.status != record.RUNNING:
-                continue
-            bundle = self._runtime.bundle(container.id)
-            try:
-                found = await prober.run(self._runtime, container.id, process, probe, bundle)
-            except OSError as error:
-                now = time.time_ns()
-                found = health.result(now, now, health.TIMED_OUT, str(error).encode())
-            if container.record.status == record.RUNNING:
-                self._judged(container, health.judge(container.verdict, found, probe, time.time_ns() - started_ns))
-
     def _judged(self, container: Container, verdict: health.Verdict) -> None:
         container.verdict = verdict
         if verdict.status != container.record.health:
@@ -490,34 +482,3 @@ class Supervisor:
             self.tell(container, f"health_status: {verdict.status}")
         else:
             container.notify()
-
-    # Logs
-
-    async def _rotate_logs(self, containers: Mapping[str, Container]) -> None:
-        while True:
-            await asyncio.sleep(_ROTATION_PAUSE_S)
-            for container in list(containers.values()):
-                if container.record.is_alive:
-                    try:
-                        await self._rotate_log(container)
-                    except OSError as error:
-                        logger.warning("container %s: rotating its log: %s", container.record.short_name, error)
-
-    async def _rotate_log(self, container: Container) -> None:
-        log = container.record.host_config.log_config
-        if log is None or log.type == "none":
-            return
-        limit, keep = creation.log_limits(log)
-        folder = self._launcher.log_folder(container.id)
-        path = folder / logs.LOG_NAME
-        if not limit or not path.exists() or path.stat().st_size < limit:
-            return
-        await self._launcher.in_thread(logs.rotate, folder, keep)
-        self._control(container, b"2 0 0\n")
-
-    def _control(self, container: Container, message: bytes) -> None:
-        descriptor = os.open(self._runtime.bundle(container.id) / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, message)
-        finally:
-            os.close(descriptor)

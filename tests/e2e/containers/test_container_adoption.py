@@ -16,7 +16,7 @@ import pytest
 
 from gitops.engine.containers import cgroups, processes, syscalls
 from gitops.engine.database import Database
-from gitops.objects.container import HostConfig
+from gitops.objects.container import HostConfig, RestartPolicy
 
 pytestmark = pytest.mark.e2e
 HERE = Path(__file__).parent
@@ -184,3 +184,22 @@ async def test_a_second_start_changes_nothing(host: Any, call: Any) -> None:
     service = await host.start()
     assert service.get(made.id) == before
     assert service.actions == ()
+
+
+async def test_a_shutdown_is_no_stop_by_hand(host: Any, call: Any) -> None:
+    service = await host.start()
+    policies = {"by-policy": "unless-stopped", "by-hand": "unless-stopped", "once": "no"}
+    for name, policy in policies.items():
+        settings = HostConfig(restart_policy=RestartPolicy(policy))
+        made = await service.create(call("sleep", "1000", host=settings, stop_signal="KILL"), name)
+        await service.start_container(made.id)
+    await service.stop("by-hand", 0)
+    await service.stop_all()
+    assert service.list() == []
+    await host.stop()
+    service = await host.start()
+    async with asyncio.timeout(20):
+        async for state in service.changes("by-policy"):
+            if state.status == "running":
+                break
+    assert [line.names for line in service.list()] == [["/by-policy"]]

@@ -524,3 +524,22 @@ async def test_a_name_can_be_changed_and_used_again(service: ContainerService, c
     await service.create(call("true"), "old")
     names = [line.names for line in service.list(all=True)]
     assert names == [["/old"], ["/other"], ["/new"]]
+
+
+async def test_a_privileged_container_has_what_the_engine_has(service: ContainerService, call: Any) -> None:
+    script = "cat /proc/self/status; mount -t tmpfs x /tmp && echo mounted; ls /dev"
+    code, text = await run(service, call("sh", "-c", script, host=HostConfig(privileged=True)))
+    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd"))
+    assert code == 0 and own in text and "Seccomp:\t0" in text and "mounted" in text
+    assert {"null", "pts", "kmsg"} <= set(text.split())
+
+
+async def test_a_container_with_a_terminal_or_an_open_input_runs(service: ContainerService, call: Any) -> None:
+    tty = await service.create(call("sh", "-c", "test -t 0 && test -t 1 && echo $TERM", tty=True, open_stdin=True))
+    await service.start_container(tty.id)
+    assert await service.wait(tty.id) == 0
+    assert await output(service, tty.id) == "xterm\r\n"
+    reader = await service.create(call("sh", "-c", "echo ready; cat", open_stdin=True))
+    await service.start_container(reader.id)
+    await line_of(service, reader.id, "ready")
+    assert service.get(reader.id).state.running

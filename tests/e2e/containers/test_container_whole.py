@@ -26,8 +26,8 @@ def engine(make_host: Callable[[], Any], tmp_path: Path) -> Any:
     ]
     plan = BuildPlan([entries], BuildConfig(cmd=["httpd", "-f", "-p", "80", "-h", "/www"]), tags=["web:1"])
     archive = tmp_path / "image.tar"
-    with archive.open("wb") as output:
-        builder.write_archive(builder.build(plan, scratch=tmp_path), output)
+    with archive.open("wb") as output, builder.build(plan, scratch=tmp_path) as built:
+        builder.write_archive(built, output)
     made.docker("load", "-i", str(archive))
     return made
 
