@@ -69,9 +69,8 @@ class Loader:
                 document, row = self._describe(entry, wanted, ready)
                 lease([row.manifest.digest, *(layer.digest for layer in row.layers)])
                 self._tell_renamed(entry, send)
-                await self._store.commit(
-                    row, ready, {entry.id: entry.config, row.manifest.digest: document}, entry.tags
-                )
+                blobs = {entry.id: entry.config, row.manifest.digest: document}
+                await self._store.commit(row, ready, blobs, [*entry.tags, *_digest_names(entry, row.manifest.digest)])
         self._tell_loaded(entry, send)
 
     def _describe(
@@ -120,6 +119,13 @@ def _wanted(entry: archive.ArchivedImage) -> list[staging.Wanted]:
         staging.Wanted(chain_id, parent, layer.diff_id, layer.digest, layer.size, layer.media_type)
         for chain_id, parent, layer in zip(chain, ["", *chain], entry.layers, strict=False)
     ]
+
+
+def _digest_names(entry: archive.ArchivedImage, digest: str) -> list[str]:
+    """An archive that brings its manifest gives its images names by digest too, as a registry does."""
+    if entry.manifest is None:
+        return []
+    return sorted({references.parse(tag).name_only().with_digest(digest).canonical() for tag in entry.tags})
 
 
 def _make_manifest(entry: archive.ArchivedImage, layers: Sequence[records.Layer]) -> bytes:
