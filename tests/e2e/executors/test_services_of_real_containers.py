@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +27,19 @@ SPEC = {
 }
 
 
-def call(host: Any, path: str, body: dict[str, Any]) -> Any:
+def post(host: Any, path: str, body: dict[str, Any]) -> Any:
     """POST to the daemon."""
-    done = host.run(
+    return host.run(
         "curl", "-sS", "--fail-with-body", "--unix-socket", str(host.run_root / "engine.sock"),
-        "-H", "Content-Type: application/json", "-d", json.dumps(body), f"http://d{path}",
+        "-H", "Content-Type: application/json", "-d", json.dumps(body), f"http://d{path}", check=False,
     )  # fmt: skip
-    return json.loads(done.stdout)
+
+
+def call(host: Any, path: str, body: dict[str, Any]) -> Any:
+    """POST to the daemon; what it answers."""
+    answer = post(host, path, body)
+    assert answer.returncode == 0, answer.stdout
+    return json.loads(answer.stdout)
 
 
 def create(host: Any, **changes: Any) -> str:
@@ -39,8 +47,18 @@ def create(host: Any, **changes: Any) -> str:
 
 
 def update(host: Any, **changes: Any) -> None:
-    service = host.api("/services/web")
-    call(host, f"/services/web/update?version={service['Version']['Index']}", {**service["Spec"], **changes})
+    """Change fields of the spec; the version moves on by itself while an update is under way."""
+
+    def attempt() -> bool:
+        service = host.api("/services/web")
+        path = f"/services/web/update?version={service['Version']['Index']}"
+        answer = post(host, path, {**service["Spec"], **changes})
+        if "out of sequence" in answer.stdout:
+            return False
+        assert answer.returncode == 0, answer.stdout
+        return True
+
+    host.wait(attempt, 10, "the update is always out of sequence")
 
 
 def template(**changes: Any) -> dict[str, Any]:
@@ -159,6 +177,32 @@ def test_i20_a_killed_daemon_adopts_its_tasks_and_doubles_nothing(ready: Any) ->
     assert len(ready.containers()) == 2
     assert (sorted(ready.links()), ready.mounts()) == (sorted(links), mounts)
     ready.wait(lambda: ready.get("http://127.0.0.1:8080/") == "v1\n", 10)
+
+
+@pytest.mark.timeout(400)
+def test_a_daemon_that_is_killed_at_random_moments_of_updates_converges(ready: Any) -> None:
+    rng = random.Random(20)
+    create(ready, TaskTemplate=template(Init=True))
+    for number in range(8):
+        image = f"app:v{number % 2 + 1}"
+        order = rng.choice(["stop-first", "start-first"])
+        update(
+            ready,
+            TaskTemplate=template(Image=image, Init=True),
+            Mode={"Replicated": {"Replicas": rng.randint(1, 4)}},
+            UpdateConfig={**SPEC["UpdateConfig"], "Order": order, "Parallelism": 2},
+        )
+        time.sleep(rng.random() * 4)
+        ready.kill()
+        ready.start()
+    update(ready, TaskTemplate=template(Image="app:v2", Init=True), Mode={"Replicated": {"Replicas": 3}})
+    alive = {container(task) for task in running(ready, 3, "app:v2")}
+    ready.wait(lambda: {item["Id"] for item in ready.containers()} == alive, 60, "other containers run")
+    held = {container(task) for task in tasks(ready) if task["Status"].get("ContainerStatus")}
+    ready.wait(lambda: set(ready.docker("ps", "-aq", "--no-trunc").split()) <= held, 60, "leftovers are not swept")
+    ready.wait(lambda: len(ready.conmons()) == 3 and set(ready.cgroups()) == alive, 30, "processes are left")
+    for _ in range(10):
+        assert ready.get("http://127.0.0.1:8080/") == "v2\n"
 
 
 def test_what_died_while_no_daemon_ran_is_replaced(ready: Any) -> None:
