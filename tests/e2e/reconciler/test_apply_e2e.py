@@ -30,8 +30,7 @@ def service(image: str = "app:v1", replicas: int = 2) -> str:
 
 
 def tasks(host: Any, service: str = "app_web") -> list[dict[str, Any]]:
-    found = host.api("/services?filters=" + json.dumps({"name": [service]}).replace(" ", ""))
-    ids = [item["ID"] for item in found if item["Spec"]["Name"] == service]
+    ids = [item["ID"] for item in host.api("/services") if item["Spec"]["Name"] == service]
     return [task for task in host.api("/tasks") if task["ServiceID"] in ids]
 
 
