@@ -267,19 +267,16 @@ class ContainerService:
         if not name:
             raise errors.Invalid("New name cannot be empty")
         full = names.check(name)
-        if full == found.record.name:
-            raise errors.Invalid("Renaming a container with the same name as its current name")
-        self._free_name(name)
-        old = found.record.name
-        self._names[full] = found.id
-        try:
+        # Nothing else may be changing the record: a start or an end would write the old name back.
+        async with found.lock:
+            old = found.record.name
+            if full == old:
+                raise errors.Invalid("Renaming a container with the same name as its current name")
+            self._free_name(name)
             self._supervisor.save(found, name=full)
-        except BaseException:
-            del self._names[full]
-            raise
-        del self._names[old]
-        if found.record.attached:
-            await self._networks.rename(found.id, found.record.short_name)
+            self._names[full] = self._names.pop(old)
+            if found.record.sandbox:
+                await self._networks.rename(found.id, found.record.short_name)
         self._supervisor.tell(found, "rename", oldName=old)
 
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:

@@ -425,16 +425,15 @@ class Supervisor:
         """
         if container.is_removing:
             raise errors.Conflict(f"removal of container {container.record.short_name} is already in progress")
-        if container.record.is_alive or container.record.status == record.RESTARTING:
-            self._refuse_removal(container, force=force)
+        self._check_removal(container, force=force)
         container.is_removing = True
         try:
-            await self._remove(container, volumes=volumes)
+            await self._remove(container, force=force, volumes=volumes)
         finally:
             container.is_removing = False
 
-    def _refuse_removal(self, container: Container, *, force: bool) -> None:
-        if force:
+    def _check_removal(self, container: Container, *, force: bool) -> None:
+        if force or not (container.record.is_alive or container.record.status == record.RESTARTING):
             return
         if container.record.status == record.PAUSED:
             reason = "container is paused and must be unpaused first"
@@ -442,12 +441,17 @@ class Supervisor:
             reason = f"container is {container.record.status}: stop the container before removing or force remove"
         raise errors.Conflict(f'cannot remove container "{container.record.name}": {reason}')
 
-    async def _remove(self, container: Container, *, volumes: bool) -> None:
+    async def _remove(self, container: Container, *, force: bool, volumes: bool) -> None:
         container.cancel("restart")
         exits = container.exits
         if container.record.is_alive:
             await self._kill_now(container, exits)
         async with container.lock:
+            # It may have been started while the lock was waited for.
+            self._check_removal(container, force=force)
+            for task in ("watch", "health", "restart"):
+                container.cancel(task)
+            container.close_process()
             # With all that a later start needs to finish it.
             self.save(container, status=record.REMOVING, removes_volumes=volumes)
             await self._launcher.take_down(container.record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,36 @@ async def test_nothing_that_is_mounted_in_a_volume_is_removed_with_it(service: A
     syscalls.unmount(inner)
     await service._volumes.remove("store")
     assert (outside / "precious").read_text() == "data"
+
+
+async def test_calls_at_the_same_time_leave_one_truth(service: Any, host: Any, call: Any) -> None:
+    rng = random.Random()
+    refusals: list[str] = []
+    made = await service.create(call("sleep", "1000", stop_signal="KILL"), "first")
+
+    async def one(number: int) -> None:
+        calls = [
+            lambda: service.start_container(made.id),
+            lambda: service.stop(made.id, 1),
+            lambda: service.kill(made.id),
+            lambda: service.pause(made.id),
+            lambda: service.unpause(made.id),
+            lambda: service.restart(made.id, 1),
+            lambda: service.rename(made.id, f"name-{number}-{rng.random()}"),
+        ]
+        for _ in range(25):
+            try:
+                async with asyncio.timeout(20):
+                    await rng.choice(calls)()
+            except (errors.Conflict, errors.RuntimeFailure) as error:
+                refusals.append(str(error))
+
+    await asyncio.gather(*(one(number) for number in range(5)))
+    assert not [text for text in refusals if "can't" in text]
+    await service.stop(made.id, 1)
+    shown = service.get(made.id)
+    assert shown.state.status == "exited"
+    assert [entry for entry in host.leftovers() if not entry.startswith("data ")] == []
+    await host.stop()
+    again = await host.start()
+    assert again.get(made.id) == shown
