@@ -231,6 +231,11 @@ class Staging:
                 if not resumes or is_clean:
                     raise
                 is_clean, pause_s = True, 0.0
+            except errors.RuntimeFailure:
+                # Most likely a full disk: what was fetched must not keep it full.
+                if job.part_path is not None:
+                    job.part_path.unlink(missing_ok=True)
+                raise
             except (errors.Unavailable, errors.Denied, errors.NotFound) as error:
                 # A refusal may be that of an address or a token that has ended: opening again tells.
                 failures = 1 if seen > best else failures + 1

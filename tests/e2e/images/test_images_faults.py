@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,26 @@ async def test_closing_ends_pulls_and_they_can_be_resumed(
     assert_nothing_but_parts(host)
     again = await start_host(host.root)
     assert again.read(await again.pull(name), "large") == content
+
+
+async def test_a_full_disk_is_named_and_given_back(
+    registry: Any, image_layout: Any, start_host: Any, tools: Any, tmp_path: Path
+) -> None:
+    root = tmp_path / "small"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m,mode=0700", "small", root], check=True)
+    try:
+        host = await start_host(root)
+        name, content = push_large(registry, image_layout, tools)
+        with pytest.raises(errors.RuntimeFailure, match="bytes would stay free"):
+            await host.pull(name)
+        assert all(path.stat().st_size < MEGABYTE for path in assert_nothing_but_parts(host))
+        subprocess.run(["mount", "-o", "remount,size=700m", root], check=True)
+        assert host.read(await host.pull(name), "large") == content
+        await host.service.close()
+        host.database.close()
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
 
 
 async def test_a_registry_whose_blob_rotted_is_found_out(
