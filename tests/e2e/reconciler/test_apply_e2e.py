@@ -204,7 +204,7 @@ def test_broken_manifests_change_nothing_on_the_engine(swarm: Any, project: Any,
     path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service().replace("replicas", "replicsa")})
     before = swarm.api("/services"), swarm.api("/images/json"), swarm.api("/configs")
     done = swarm.gitops("apply", path, "--yes", check=False)
-    assert done.returncode == 1 and "web.yaml:8" in done.stderr and 'did you mean "replicas"' in done.stderr
+    assert done.returncode == 1 and "web.yaml:9" in done.stderr and 'did you mean "replicas"' in done.stderr
     assert (swarm.api("/services"), swarm.api("/images/json"), swarm.api("/configs")) == before
 
 
