@@ -86,9 +86,10 @@ class AddressPool:
                 return f"{address}/{prefix}"
         return None
 
-    def give_back(self, text: str) -> None:
-        """Take an address as free again."""
-        self._taken.discard(text.partition("/")[0])
+    def undo(self, former: str) -> None:
+        """Take back the last `take`, before which `last` was `former`."""
+        self._taken.discard(self.last)
+        self.last = former
 
     def _candidates(self) -> Iterator[tuple[str, int]]:
         """All addresses: those behind the last one first, then from the start."""

@@ -171,11 +171,15 @@ class Allocation:
     def _attach(self, task: Task) -> list[NetworkAttachment]:
         taken: list[tuple[AddressPool, str]] = []
         try:
-            return [self._attachment(network, item, taken) for network, item in self._networks_of(task)]
+            found = [self._attachment(network, item, taken) for network, item in self._networks_of(task)]
         except Unallocatable:
-            for pool, address in taken:
-                pool.give_back(address)
+            for pool, former in reversed(taken):
+                pool.undo(former)
             raise
+        for item in found:
+            if item.addresses:
+                self._last[item.network.id] = self._pools[item.network.id].last
+        return found
 
     def _networks_of(self, task: Task) -> Iterator[tuple[NetworkObject, NetworkAttachmentConfig]]:
         for item in task.spec.networks:
@@ -197,11 +201,11 @@ class Allocation:
         if network.id in self._reasons:
             raise Unallocatable(self._reasons[network.id])
         pool = self._pool(network)
+        former = pool.last
         address = pool.take()
         if address is None:
             raise Unallocatable(f"network {network.spec.name} has no free address left in {pool.subnets}")
-        taken.append((pool, address))
-        self._last[network.id] = pool.last
+        taken.append((pool, former))
         return NetworkAttachment(network=network, addresses=[address], aliases=item.aliases)
 
     def _pool(self, network: NetworkObject) -> AddressPool:
@@ -237,11 +241,15 @@ def _ports(service: Service, holders: dict[PortKey, Service], avoided: set[PortK
         for port in service.endpoint.ports
         if port.publish_mode == "ingress"
     }
+    explicit = _ingress([port for port in spec.ports if port.published_port])
+    if len(set(explicit)) < len(explicit):
+        raise Unallocatable("duplicate published ports provided")
     chosen: list[PortConfig] = []
     for port in spec.ports:
         if port.publish_mode == "ingress" and not port.published_port:
             number = former.pop((port.protocol, port.target_port), 0)
-            if not number or (port.protocol, number) in holders or number not in addresses.DYNAMIC_PORTS:
+            key = (port.protocol, number)
+            if key in holders or key in explicit or number not in addresses.DYNAMIC_PORTS:
                 number = _dynamic(port.protocol, holders, avoided)
             avoided.add((port.protocol, number))
             port = replace(port, published_port=number)
