@@ -67,11 +67,17 @@ class Agent:
                 await self._serve(worker, reporter)
             except Exception as error:
                 # Whatever ended the session, the tasks are here and a manager is to be found.
-                expected = isinstance(error, errors.GitopsError)
-                level = logging.INFO if expected else logging.ERROR
-                log.log(level, "the session with the manager ended: %s", error, exc_info=not expected)
                 self._failures += 1
-                await self._clock.sleep(backoff(self._failures, self._rng, first_s=BACKOFF_S, max_s=BACKOFF_MAX_S))
+                wait = backoff(self._failures, self._rng, first_s=BACKOFF_S, max_s=BACKOFF_MAX_S)
+                self._log(error, wait)
+                await self._clock.sleep(wait)
+
+    def _log(self, error: Exception, wait: float) -> None:
+        expected = isinstance(error, errors.GitopsError)
+        # A first attempt in vain is everyday life: managers and agents start side by side.
+        level = logging.ERROR if not expected else logging.INFO if self._failures > 1 else logging.DEBUG
+        text = "no session with a manager, next attempt in %.1f s: %s"
+        log.log(level, text, wait, error, exc_info=not expected)
 
     async def _serve(self, worker: Worker, reporter: Reporter) -> None:
         """One session, to its end; returns when the node's description changed."""

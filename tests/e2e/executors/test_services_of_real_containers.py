@@ -230,6 +230,44 @@ def test_d19_a_task_runs_when_it_is_healthy_and_is_replaced_when_it_is_not_any_m
     assert other["ID"] != task["ID"]
 
 
+def test_a_name_on_a_network_leads_to_healthy_tasks_wherever_they_were_put(ready: Any) -> None:
+    ready.docker("network", "create", "-d", "overlay", "back")
+    networks = [{"Target": "back", "Aliases": ["short"]}]
+    create(ready, TaskTemplate={**template(Init=True), "Networks": networks})
+    create(
+        ready,
+        Name="asker",
+        TaskTemplate={**template(Init=True), "Networks": networks},
+        Mode={"Replicated": {"Replicas": 1}},
+        EndpointSpec={},
+    )
+    running(ready, 3)
+
+    def resolve(name: str) -> set[str]:
+        (asker,) = [task for task in running(ready, 3) if task["Slot"] == 1 and name_of(ready, task) == "asker"]
+        script = f"nslookup {name} 127.0.0.11 | sed 1,2d"
+        pid = str(asker["Status"]["ContainerStatus"]["PID"])
+        found = ready.run("nsenter", "-t", pid, "-n", "/bin/busybox", "sh", "-c", f"busybox {script}", check=False)
+        return {line.split()[-1] for line in found.stdout.splitlines() if line.startswith("Address")}
+
+    def addresses() -> set[str]:
+        wanted = [task for task in running(ready, 3) if name_of(ready, task) == "web"]
+        return {item["Addresses"][0].partition("/")[0] for task in wanted for item in attached(task, "back")}
+
+    for name in ("web", "tasks.web", "short"):
+        ready.wait(lambda name=name: resolve(name) >= addresses() and addresses(), 10, f"{name} does not resolve")
+    ready.docker("rm", "-f", container(next(task for task in running(ready, 3) if name_of(ready, task) == "web")))
+    ready.wait(lambda: resolve("web") == addresses(), 20, "the name does not follow the tasks")
+
+
+def name_of(host: Any, task: dict[str, Any]) -> str:
+    return str(host.api(f"/services/{task['ServiceID']}")["Spec"]["Name"])
+
+
+def attached(task: dict[str, Any], network: str) -> list[dict[str, Any]]:
+    return [item for item in task["NetworksAttachments"] if item["Network"]["Spec"]["Name"] == network]
+
+
 def test_an_image_that_can_not_be_had_is_said_and_pauses_an_update(ready: Any) -> None:
     create(ready)
     running(ready, 2)
@@ -270,6 +308,30 @@ def test_a_removed_service_leaves_nothing(ready: Any) -> None:
     assert ready.cgroups() == []
     assert ready.conmons() == []
     assert not [link for link in links if "veth" in link]
+
+
+def test_a_swarm_network_is_on_the_host_while_tasks_use_it(ready: Any) -> None:
+    create_and_remove(ready)
+    links = ready.links()
+    ready.docker("network", "create", "-d", "overlay", "back")
+    assert ready.links() == links
+    create(ready, TaskTemplate={**template(), "Networks": [{"Target": "back"}]})
+    running(ready, 2)
+    assert len(ready.links()) > len(links)
+    ready.docker("service", "rm", "web")
+    ready.wait(lambda: ready.links() == links, 30, "the network's bridge is left")
+    ready.docker("network", "rm", "back")
+
+
+def test_a_port_of_mode_host_leads_to_the_task_of_this_node(ready: Any) -> None:
+    ports = [{"TargetPort": 8080, "PublishedPort": 8090, "Protocol": "tcp", "PublishMode": "host"}]
+    create(ready, EndpointSpec={"Ports": ports}, Mode={"Replicated": {"Replicas": 1}})
+    (task,) = running(ready, 1)
+    assert ready.get("http://127.0.0.1:8090/") == "v1\n"
+    assert task["Status"]["PortStatus"]["Ports"][0]["PublishedPort"] == 8090
+    update(ready, Mode={"Replicated": {"Replicas": 2}})
+    waiting = ready.wait(lambda: [item for item in tasks(ready) if item["Status"].get("Err")], 10)
+    assert "host-mode port already in use" in waiting[0]["Status"]["Err"]
 
 
 def create_and_remove(ready: Any) -> None:
