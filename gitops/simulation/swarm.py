@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Protocol
 
 from gitops import errors
 from gitops.objects.node import Node, NodeDescription, NodeSpec, NodeStatus
@@ -20,16 +19,9 @@ from gitops.simulation.clock import VirtualClock
 from gitops.simulation.executor import FakeExecutor
 from gitops.swarm.agent.agent import Agent
 from gitops.swarm.clock import IdSource
-from gitops.swarm.manager.allocator import Allocator
-from gitops.swarm.manager.dispatcher import Dispatcher, Session
-from gitops.swarm.manager.orchestrator import Orchestrator
-from gitops.swarm.manager.reaper import Reaper
-from gitops.swarm.manager.scheduler import Scheduler
+from gitops.swarm.manager.dispatcher import Session
+from gitops.swarm.manager.manager import Manager
 from gitops.swarm.store.memory import MemoryStore
-
-
-class _Runs(Protocol):
-    async def run(self) -> None: ...
 
 
 class SimulatedNode:
@@ -56,9 +48,9 @@ class SimulatedNode:
             self._agent = None
 
     async def _connect(self, description: NodeDescription) -> Session:
-        if self.is_cut_off or self._swarm.dispatcher is None:
+        if self.is_cut_off or self._swarm.manager is None:
             raise errors.Unavailable("no manager can be reached")
-        session = await self._swarm.dispatcher.session(self.id, description, f"192.0.2.{self.id[1:]}")
+        session = await self._swarm.manager.dispatcher.session(self.id, description, f"192.0.2.{self.id[1:]}")
         self._swarm.sessions[self.id] = session
         return session
 
@@ -74,12 +66,11 @@ class SimulatedSwarm:
         self.folder = folder
         self.nodes: dict[str, SimulatedNode] = {}
         self.sessions: dict[str, Session] = {}
-        self.dispatcher: Dispatcher | None = None
-        self._loops: list[asyncio.Task[None]] = []
+        self.manager: Manager | None = None
 
     async def open(self, node_count: int) -> None:
         """Start a manager and so many nodes, `n1`, `n2` and so on."""
-        self.start_manager()
+        await self.start_manager()
         for number in range(1, node_count + 1):
             node_id = f"n{number}"
             node = Node(id=node_id, spec=NodeSpec(name=node_id), status=NodeStatus())
@@ -89,29 +80,21 @@ class SimulatedSwarm:
         await self.clock.advance(1)
 
     async def close(self) -> None:
-        """Stop everything; a loop that had ended with an error raises it."""
+        """Stop everything."""
         for node in self.nodes.values():
             await node.stop()
         await self.stop_manager()
 
-    def start_manager(self) -> None:
+    async def start_manager(self) -> None:
         """Start all loops, as a manager does that becomes the leader."""
-        self.dispatcher = Dispatcher(self.store, self.clock, self.rng, self.ids, manager_id="manager")
-        loops: list[_Runs] = [
-            self.dispatcher,
-            Allocator(self.store, self.clock, self.rng),
-            Orchestrator(self.store, self.clock, self.rng, self.ids),
-            Scheduler(self.store, self.clock, self.rng),
-            Reaper(self.store, self.clock, self.rng),
-        ]
-        self._loops = [asyncio.ensure_future(loop.run()) for loop in loops]
+        self.manager = Manager(self.store, self.clock, self.rng, self.ids, manager_id="manager")
+        await self.manager.start()
 
     async def stop_manager(self) -> None:
         """Stop all loops in the middle of whatever they do."""
-        self.dispatcher = None
-        for task in self._loops:
-            await _end(task)
-        self._loops.clear()
+        if self.manager is not None:
+            manager, self.manager = self.manager, None
+            await manager.stop()
 
     def cut_off(self, node_id: str) -> None:
         """Cut a node off from all managers."""

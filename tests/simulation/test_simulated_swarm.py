@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ async def disturb(swarm: SimulatedSwarm, order: str, *, with_nodes: bool) -> Non
     elif choice == 4:
         await swarm.stop_manager()
         await swarm.clock.advance(rng.random() * 5)
-        swarm.start_manager()
+        await swarm.start_manager()
     elif choice == 5 and swarm.store.view().all(Task):
         victim = rng.choice(swarm.store.view().all(Task))
         await swarm.store.update(lambda tx: tx.delete(Task, victim.id))
@@ -98,7 +99,9 @@ def calm(swarm: SimulatedSwarm) -> None:
 
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
 @pytest.mark.parametrize("seed", range(8))
-async def test_a_disturbed_swarm_converges(tmp_path: Path, seed: int, order: str) -> None:
+async def test_a_disturbed_swarm_converges(
+    tmp_path: Path, seed: int, order: str, caplog: pytest.LogCaptureFixture
+) -> None:
     swarm = SimulatedSwarm(seed, tmp_path)
     await swarm.open(3)
     watchman = Watchman(swarm)
@@ -118,6 +121,7 @@ async def test_a_disturbed_swarm_converges(tmp_path: Path, seed: int, order: str
         await swarm.clock.advance(300)
         watchman.look(with_slots=False)
         assert watchman.findings == []
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
         assert_converged(swarm, 6)
     finally:
         watchman.close()
