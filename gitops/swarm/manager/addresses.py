@@ -20,6 +20,15 @@ def subnets_of(ipam: IPAM | None) -> list[Subnet]:
     return [ipaddress.IPv4Network(entry.subnet) for entry in (ipam.config if ipam else None) or () if entry.subnet]
 
 
+def is_ipv4(text: str) -> bool:
+    """Whether `text` is an IPv4 address."""
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def free_subnet(pools: Iterable[str], prefix: int, taken: Iterable[Subnet]) -> Subnet | None:
     """The first subnet of `prefix` length in the pools that overlaps none of `taken`; None when all are."""
     used = sorted(taken)

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from gitops.objects import base
 from gitops.objects.network import IPAM, IPAMConfig, NetworkDriver, NetworkObject
-from gitops.objects.node import Cluster
+from gitops.objects.node import Cluster, Node
 from gitops.objects.service import Endpoint, NetworkAttachmentConfig, PortConfig, Service
 from gitops.objects.task import NetworkAttachment, Task, TaskState, TaskStatus
 from gitops.swarm.manager import addresses
@@ -92,7 +92,9 @@ class Allocation:
                 raise Unallocatable(f"subnet {subnet} overlaps with another network's")
             return subnet
         cluster = next(iter(self._tx.all(Cluster)), Cluster())
-        found = addresses.free_subnet(cluster.default_addr_pool, cluster.subnet_size, taken)
+        # A network over a node's own address would cut that node off.
+        nodes = [Subnet(node.status.addr) for node in self._tx.all(Node) if addresses.is_ipv4(node.status.addr)]
+        found = addresses.free_subnet(cluster.default_addr_pool, cluster.subnet_size, [*taken, *nodes])
         if found is None:
             pools = ", ".join(cluster.default_addr_pool)
             raise Unallocatable(f"no free /{cluster.subnet_size} is left in the address pool {pools}")

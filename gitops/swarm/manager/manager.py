@@ -11,6 +11,7 @@ from gitops.swarm.clock import Clock, IdSource
 from gitops.swarm.manager.allocator import Allocator
 from gitops.swarm.manager.control import Control
 from gitops.swarm.manager.dispatcher import Dispatcher
+from gitops.swarm.manager.enforcer import Enforcer
 from gitops.swarm.manager.orchestrator import Orchestrator
 from gitops.swarm.manager.reaper import Reaper
 from gitops.swarm.manager.scheduler import Scheduler
@@ -31,6 +32,7 @@ class Manager:
             ("dispatcher", self.dispatcher),
             ("allocator", Allocator(store, clock, rng)),
             ("orchestrator", Orchestrator(store, clock, rng, ids)),
+            ("enforcer", Enforcer(store, clock, rng)),
             ("scheduler", Scheduler(store, clock, rng)),
             ("reaper", Reaper(store, clock, rng)),
         )

@@ -10,9 +10,9 @@ On a network, a service is known by its full name and `tasks.<service>`, by its 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from gitops.objects.assignment import Endpoints, NetworkNames, PortBackends
-from gitops.objects.network import NetworkObject
 from gitops.objects.node import Node
 from gitops.objects.service import PortConfig, Service
 from gitops.objects.task import NetworkAttachment, Task, TaskAddress, TaskState
@@ -21,40 +21,42 @@ from gitops.swarm.store.protocol import View
 
 def endpoints(view: View, node_id: str) -> Endpoints:
     """What the node's names and ports are to lead to at this snapshot."""
-    down = {node.id for node in view.all(Node) if node.status.state == "down"}
-    serving = [task for task in view.all(Task) if _serves(task) and task.node_id not in down]
-    serving.sort(key=lambda task: (task.service_name, task.slot, task.id))
-    networks = {
-        item.network.id: item.network
+    serving = _serving(view)
+    own = {
+        item.network.id
         for task in view.tasks_of_node(node_id)
         if TaskState.ASSIGNED.rank <= task.status.state.rank <= TaskState.RUNNING.rank
         for item in task.networks_attachments
+        if not item.network.spec.ingress and item.network.ipam_options is not None
     }
-    return Endpoints(
-        version=view.version,
-        ports=[port for service in view.all(Service) for port in _ports(service, serving)],
-        networks=[
-            _names(network, serving)
-            for _, network in sorted(networks.items())
-            if not network.spec.ingress and network.ipam_options is not None
-        ],
-    )
+    return Endpoints(version=view.version, ports=_all_ports(view, serving), networks=_all_names(own, serving))
+
+
+def _serving(view: View) -> list[Task]:
+    """The tasks to be led to, in an order that depends on nothing else."""
+    down = {node.id for node in view.all(Node) if node.status.state == "down"}
+    tasks = [task for task in view.all(Task) if _serves(task) and task.node_id not in down]
+    return sorted(tasks, key=lambda task: (task.service_name, task.slot, task.id))
 
 
 def _serves(task: Task) -> bool:
     return task.status.state is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
 
 
-def _names(network: NetworkObject, serving: list[Task]) -> NetworkNames:
-    names: dict[str, dict[str, None]] = defaultdict(dict)
+def _all_names(networks: Iterable[str], serving: Iterable[Task]) -> list[NetworkNames]:
+    """The names on each of `networks`."""
+    found: dict[str, dict[str, dict[str, None]]] = {network_id: {} for network_id in sorted(networks)}
     for task in serving:
         for item in task.networks_attachments:
-            if item.network.id != network.id:
+            names, address = found.get(item.network.id), _address(item)
+            if names is None or not address:
                 continue
-            address = _address(item)
-            for name in _names_of(task, item) if address else ():
-                names[name.lower()][address] = None
-    return NetworkNames(network_id=network.id, names={name: list(found) for name, found in sorted(names.items())})
+            for name in _names_of(task, item):
+                names.setdefault(name.lower(), {})[address] = None
+    return [
+        NetworkNames(network_id=network_id, names={name: list(led) for name, led in sorted(names.items())})
+        for network_id, names in found.items()
+    ]
 
 
 def _names_of(task: Task, item: NetworkAttachment) -> list[str]:
@@ -62,10 +64,17 @@ def _names_of(task: Task, item: NetworkAttachment) -> list[str]:
     return [service, f"tasks.{service}", f"{service}.{task.slot}.{task.id}", *item.aliases]
 
 
-def _ports(service: Service, serving: list[Task]) -> list[PortBackends]:
-    published = [port for port in service.endpoint.ports if port.publish_mode == "ingress" and port.published_port]
-    tasks = [task for task in serving if task.service_id == service.id] if published else []
-    return [_backends(service, port, tasks) for port in published]
+def _all_ports(view: View, serving: Iterable[Task]) -> list[PortBackends]:
+    """The published ports of all services."""
+    by_service: dict[str, list[Task]] = defaultdict(list)
+    for task in serving:
+        by_service[task.service_id].append(task)
+    return [
+        _backends(service, port, by_service.get(service.id, []))
+        for service in view.all(Service)
+        for port in service.endpoint.ports
+        if port.publish_mode == "ingress" and port.published_port
+    ]
 
 
 def _backends(service: Service, port: PortConfig, tasks: list[Task]) -> PortBackends:

@@ -45,13 +45,6 @@ def is_dead(task: Task, node: Node | None) -> bool:
     return task.status.state.is_terminal or (bool(task.node_id) and is_lost(node))
 
 
-def has_stopped(task: Task, node: Node | None) -> bool:
-    """Whether a successor may start: the task ended, or nobody can say any more since its node is down or gone."""
-    if task.status.state.is_terminal or not task.node_id:
-        return True
-    return node is None or node.status.state == "down"
-
-
 def should_restart(task: Task, attempts: Attempts | None) -> bool:
     """Whether the policy of a stopped task lets its slot have another one.
 

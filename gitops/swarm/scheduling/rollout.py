@@ -104,13 +104,6 @@ def judge(service: Service, failures: int, slots: int) -> Verdict:
     return "pause"
 
 
-def has_failed(task: Task, running_since_ns: int | None, ended_ns: int, monitor_ns: int) -> bool:
-    """Whether a task that the update made failed: it ended before it ran, or within the monitor time after that."""
-    if not task.status.state.is_terminal:
-        return False
-    return running_since_ns is None or ended_ns - running_since_ns <= monitor_ns
-
-
 def started(service: Service, now_ns: int) -> Service:
     """The service with a fresh update under way."""
     status = UpdateStatus(state=UPDATING, started_at=base.format_time(now_ns), message="update in progress")

@@ -32,11 +32,6 @@ def by_slot(tasks: Iterable[Task]) -> Slots:
     return dict(sorted(slots.items()))
 
 
-def is_runnable(tasks: Iterable[Task]) -> bool:
-    """Whether any of a slot's tasks is meant to run."""
-    return any(task.desired_state.rank <= TaskState.RUNNING.rank for task in tasks)
-
-
 @dataclass(frozen=True, slots=True)
 class Occupancy:
     """A service's slots: those that count, and those whose tasks go and whose numbers are free."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate, NetworkObject
+from gitops.objects.node import Node, NodeStatus
 from gitops.objects.service import EndpointSpec, PortConfig, Service
 from gitops.objects.task import Task, TaskState
 from gitops.simulation.clock import VirtualClock
@@ -96,6 +97,17 @@ async def test_the_clusters_pools_and_subnet_size_count(swarm: Any) -> None:
         await network(swarm, name)
     await swarm.allocate()
     assert subnets(swarm) == {"a": "192.168.0.0/26", "b": "192.168.0.64/26", "c": "172.30.0.0/26"}
+
+
+async def test_no_network_lies_over_a_nodes_own_address(swarm: Any) -> None:
+    await swarm.open()
+    for node_id, address in (("n1", "10.0.0.7"), ("n2", "10.0.2.1"), ("n3", "2001:db8::1"), ("n4", "")):
+        node = Node(id=node_id, status=NodeStatus(addr=address))
+        await swarm.store.update(lambda tx, node=node: tx.create(node))
+    for name in ("a", "b"):
+        await network(swarm, name)
+    await swarm.allocate()
+    assert subnets(swarm) == {"a": "10.0.1.0/24", "b": "10.0.3.0/24"}
 
 
 async def test_an_exhausted_pool_is_said_on_the_task_and_healed_when_a_network_goes(swarm: Any) -> None:

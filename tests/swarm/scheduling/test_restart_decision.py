@@ -1,4 +1,4 @@
-"""Whether and when a slot gets a new task (O14 to O16, O18, O19, O21, O22)."""
+"""Whether and when a slot gets a new task (O14 to O16, O18, O19, O21)."""
 
 from __future__ import annotations
 
@@ -78,17 +78,6 @@ def test_o21_a_new_spec_version_starts_to_count_anew(task: Any) -> None:
     rebuilt = restart.rebuild(mixed)
     assert rebuilt is None or rebuilt.total == 0
     assert restart.rebuild([]) is None
-
-
-def test_o22_a_successor_waits_for_the_end_unless_the_node_is_lost(task: Any, node: Any) -> None:
-    running = task("t", node="n1")
-    assert not restart.has_stopped(running, node("n1"))
-    assert not restart.has_stopped(running, node("n1", state="unknown"))
-    assert not restart.has_stopped(running, node("n1", availability="drain"))
-    assert restart.has_stopped(running, node("n1", state="down"))
-    assert restart.has_stopped(running, None)
-    assert restart.has_stopped(task("t"), None)
-    assert restart.has_stopped(task("t", node="n1", state=TaskState.SHUTDOWN), node("n1"))
 
 
 def test_a_task_is_dead_when_it_ended_or_its_node_is_lost_while_it_is_wanted(task: Any, node: Any) -> None:
