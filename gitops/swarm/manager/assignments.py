@@ -95,11 +95,16 @@ def difference(held: Holdings, want: Holdings) -> Assignments | None:
 
 
 def _changed(held: Mapping[str, Item], want: Mapping[str, Item]) -> list[Item]:
-    return [item for key, item in want.items() if key not in held or _news(held[key]) != _news(item)]
+    return [item for key, item in want.items() if _is_news(held.get(key), item)]
 
 
 def _gone(held: Mapping[str, Item], want: Mapping[str, Item]) -> list[str]:
     return [key for key in held if key not in want]
+
+
+def _is_news(held: Item | None, item: Item) -> bool:
+    # Snapshots share what didn't change: the common case costs nothing.
+    return held is not item and (held is None or _news(held) != _news(item))
 
 
 def _news(item: Item) -> object:

@@ -26,7 +26,7 @@ from gitops.objects.node import Node
 from gitops.objects.service import Service, ServiceSpec, UpdateConfig
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.clock import Clock, IdSource
-from gitops.swarm.manager.tasks import advance, by_slot, is_runnable, may_hold_container, new_task
+from gitops.swarm.manager.tasks import advance, is_runnable, may_hold_container, new_task
 from gitops.swarm.scheduling import dirtiness, rollout
 from gitops.swarm.store.protocol import Tx, View
 
@@ -209,7 +209,7 @@ class Updater:
         return Worker(slot=slot, task_id=task.id)
 
     def _make(self, tx: Tx, service: Service, slot: int, order: Order) -> Task:
-        former = by_slot(tx.tasks_of_service(service.id)).get(slot, [])
+        former = (task for task in tx.tasks_of_service(service.id) if task.slot == slot)
         must_wait = order == "stop-first" and any(may_hold_container(tx, task) for task in former)
         desired = TaskState.READY if must_wait else TaskState.RUNNING
         return tx.create(new_task(service, slot, self._ids(), desired, self._clock.now_ns()))
