@@ -17,6 +17,7 @@ kind: Service
 metadata: {{name: web, stack: app}}
 spec:
   image: {image}
+  init: true
   ports: ["8080:8080"]
   deploy:
     replicas: {replicas}
@@ -111,13 +112,14 @@ spec: {content: "one\\n"}
 apiVersion: gitops/v1
 kind: Secret
 metadata: {name: key, stack: app}
-spec: {content: "hush\\n"}
+spec: {content: "zq1-hush\\n"}
 ---
 apiVersion: gitops/v1
 kind: Service
 metadata: {name: web, stack: app}
 spec:
   image: app:v1
+  init: true
   ports: ["8080:8080"]
   configs: [{source: page, target: /www/page}]
   secrets: [{source: key, target: key, mode: 0400}]
@@ -127,18 +129,18 @@ spec:
     path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": text})
     swarm.gitops("apply", path, "--yes")
     assert swarm.get("http://127.0.0.1:8080/page") == "one\n"
-    assert swarm.get("http://127.0.0.1:8080/key") == "hush\n"
-    (path / "web.yaml").write_text(text.replace("one", "two").replace("hush", "quiet"))
+    assert swarm.get("http://127.0.0.1:8080/key") == "zq1-hush\n"
+    (path / "web.yaml").write_text(text.replace("one", "two").replace("zq1-hush", "zq2-quiet"))
     shown = swarm.gitops("diff", path, check=False).stdout
-    assert "quiet" not in shown and "hush" not in shown
+    assert "zq2-quiet" not in shown and "zq1-hush" not in shown
     swarm.gitops("apply", path, "--yes")
     assert swarm.get("http://127.0.0.1:8080/page") == "two\n"
-    assert swarm.get("http://127.0.0.1:8080/key") == "quiet\n"
+    assert swarm.get("http://127.0.0.1:8080/key") == "zq2-quiet\n"
     assert len([item for item in swarm.api("/configs") if item["Spec"]["Name"].startswith("app_page")]) == 1
     assert len(swarm.api("/secrets")) == 1
     for path_on_disk in swarm.directory.rglob("*"):
         if path_on_disk.is_file() and not path_on_disk.is_relative_to(swarm.run_root):
-            assert b"quiet" not in path_on_disk.read_bytes(), path_on_disk
+            assert b"zq2-quiet" not in path_on_disk.read_bytes(), path_on_disk
 
 
 def test_removing_a_container_behind_its_back_brings_another_while_the_service_answers(
@@ -169,7 +171,7 @@ def test_a_rollout_that_fails_ends_with_4_and_the_reason(swarm: Any, project: An
     path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
     swarm.gitops("apply", path, "--yes")
     broken = service().replace("spec:\n", "spec:\n  command: [/bin/sh, -c, 'exit 3']\n")
-    (path / "web.yaml").write_text(broken)
+    (path / "web.yaml").write_text(broken.replace("parallelism: 2", "parallelism: 1"))
     done = swarm.gitops("apply", path, "--yes", check=False)
     assert done.returncode == 4 and "update paused due to failure" in done.stderr
     assert swarm.get("http://127.0.0.1:8080/") == "v1\n", "the other slot still answers"

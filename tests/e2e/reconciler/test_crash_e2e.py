@@ -20,6 +20,7 @@ kind: Service
 metadata: {{name: {name}, stack: app}}
 spec:
   image: {image}
+  init: true
   ports: ["{port}:8080"]
   volumes: ["data:/data"]
   deploy: {{replicas: {replicas}, restart_policy: {{delay: 500ms}}, update_config: {{parallelism: 2, monitor: 500ms}}}}
@@ -75,16 +76,19 @@ def crash(host: Any, path: Path, image: Any, source: random.Random, round_: int)
     done = host.gitops("apply", path, "--yes", check=False, timeout=120)
     assert done.returncode == 0, f"round {round_}\n{done.stdout}\n{done.stderr}\n{host.log.read_text()[-3000:]}"
     assert host.gitops("diff", path, check=False).returncode == 0
-    host.wait(lambda: settled(host, round_), 30, f"round {round_}: something is left or doubled")
-    check(host, round_)
+    await_settled(host, round_)
 
 
-def settled(host: Any, round_: int) -> bool:
-    try:
-        check(host, round_)
-    except (AssertionError, KeyError):
-        return False
-    return True
+def await_settled(host: Any, round_: int) -> None:
+    """Within 30 s all is as it should be; else the error says what is not."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return check(host, round_)
+        except (AssertionError, KeyError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def repeat(host: Any, path: Path, image: Any, times: int, seed: int) -> None:
@@ -113,7 +117,7 @@ def test_containers_run_on_while_the_daemon_is_dead_and_are_adopted(swarm: Any, 
     swarm.kill()
     assert swarm.get("http://127.0.0.1:8080/") == "v0\n", "the service stopped with the daemon"
     swarm.start()
-    swarm.wait(lambda: settled(swarm, 0), 20, "not adopted")
+    await_settled(swarm, 0)
     assert {item["Id"] for item in swarm.containers()} == before.keys()
     assert {task["ID"] for task in swarm.api("/tasks")} == tasks
     assert swarm.conmons() == conmons

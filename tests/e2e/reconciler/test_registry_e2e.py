@@ -20,6 +20,7 @@ kind: Service
 metadata: {{name: web, stack: app}}
 spec:
   image: {image}
+  init: true
   command: [/bin/busybox, httpd, -f, -p, "8080", -h, /www]
   ports: ["8080:8080"]
   deploy: {{replicas: 2, restart_policy: {{delay: 1s}}, update_config: {{monitor: 1s}}}}

@@ -18,6 +18,7 @@ kind: Service
 metadata: {{name: web, stack: app}}
 spec:
   image: {image}
+  init: true
   ports: ["8080:8080"]
   deploy:
     replicas: {replicas}
@@ -139,13 +140,13 @@ def test_a_repository_is_followed_from_a_clone_that_mends_itself(swarm: Any, rep
     git(repository, "remote", "add", "origin", str(bare))
     swarm_state = swarm.directory / "state"
     environment = swarm.environment | {"XDG_STATE_HOME": str(swarm_state)}
-    log = (swarm.directory / "watch.log").open("ab")
-    process = subprocess.Popen(
-        swarm.command(GITOPS, "watch", "--repo", f"file://{bare}", "--ref", "main", "--interval", "1s"),
-        env=environment,
-        stdout=log,
-        stderr=log,
-    )
+    with (swarm.directory / "watch.log").open("ab") as log:
+        process = subprocess.Popen(
+            swarm.command(GITOPS, "watch", "--repo", f"file://{bare}", "--ref", "main", "--interval", "1s"),
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     swarm.processes.append(process)
     first = git(repository, "rev-parse", "HEAD")
     swarm.wait(lambda: applied(swarm, first), 40, "the repository was not applied")
