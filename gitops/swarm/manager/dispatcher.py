@@ -281,6 +281,9 @@ class _Touching(StoreLoop):
         elif isinstance(item, Node):
             if change.action == "delete":
                 self._dispatcher.drop(item.id)
+            if not isinstance(change.old, Node) or change.old.status.state != item.status.state:
+                # Nothing leads to a node that is down.
+                self._dispatcher.touch(None)
         elif isinstance(item, Service) or change.action != "create":
             # Of secrets, configs and networks a new one has no user yet.
             self._dispatcher.touch(None)

@@ -127,11 +127,15 @@ class Updater:
     def _begin(self, tx: Tx, service: Service, slots: Slots) -> Rollout | None:
         if rollout.is_paused(service):
             return None
+        is_resumed = rollout.state_of(service) in (rollout.UPDATING, rollout.ROLLBACK_STARTED)
         dirty = rollout.dirty_slots(service, slots, list(slots), _nodes(tx))
+        if not is_resumed:
+            # Where a task of this spec is on its way already, its predecessor goes as soon as it runs (`_settle`).
+            dirty = [slot for slot in dirty if rollout.step(service, slots[slot], _nodes(tx)).action == "replace"]
         if not dirty:
             self._complete(tx, service.id)
             return None
-        if rollout.state_of(service) not in (rollout.UPDATING, rollout.ROLLBACK_STARTED):
+        if not is_resumed:
             service = tx.update(rollout.started(service, self._clock.now_ns()))
         config = rollout.config_of(service)
         count = min(config.parallelism or len(dirty), len(dirty))
@@ -197,13 +201,9 @@ class Updater:
         if not tasks or not dirtiness.is_slot_dirty(service, tasks, _nodes(tx)):
             return Worker()
         step = rollout.step(service, tasks, _nodes(tx))
-        task = step.task
-        if task is None:
-            task = self._make(tx, service, slot, update.order)
-        elif update.order == "start-first":
-            task = advance(tx, task, TaskState.RUNNING)
+        # A task that is there already and READY is let go by the restart supervisor, when its delay is over.
+        task = step.task or self._make(tx, service, slot, update.order)
         if update.order == "stop-first":
-            # A task that is READY by now is let go by the restart supervisor, when these have stopped.
             _stop_others(tx, tasks, task)
         update.made.setdefault(task.id, None)
         return Worker(slot=slot, task_id=task.id)

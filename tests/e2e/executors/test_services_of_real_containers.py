@@ -180,8 +180,9 @@ def test_i20_a_killed_daemon_adopts_its_tasks_and_doubles_nothing(ready: Any) ->
 
 
 @pytest.mark.timeout(400)
-def test_a_daemon_that_is_killed_at_random_moments_of_updates_converges(ready: Any) -> None:
-    rng = random.Random(20)
+@pytest.mark.parametrize("seed", [20, 21])
+def test_a_daemon_that_is_killed_or_stopped_at_random_moments_of_updates_converges(ready: Any, seed: int) -> None:
+    rng = random.Random(seed)
     create(ready, TaskTemplate=template(Init=True))
     for number in range(8):
         image = f"app:v{number % 2 + 1}"
@@ -193,7 +194,7 @@ def test_a_daemon_that_is_killed_at_random_moments_of_updates_converges(ready: A
             UpdateConfig={**SPEC["UpdateConfig"], "Order": order, "Parallelism": 2},
         )
         time.sleep(rng.random() * 4)
-        ready.kill()
+        ready.kill() if rng.random() < 0.5 else ready.stop()
         ready.start()
     update(ready, TaskTemplate=template(Image="app:v2", Init=True), Mode={"Replicated": {"Replicas": 3}})
     alive = {container(task) for task in running(ready, 3, "app:v2")}

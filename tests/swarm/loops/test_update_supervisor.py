@@ -412,6 +412,21 @@ async def test_a_drained_node_during_an_update_is_no_failure_of_it(world: Any) -
     assert world.images(service) == [V2] * 2
 
 
+async def test_an_update_that_went_on_regardless_leaves_restarts_their_delay(world: Any) -> None:
+    config = settings(order="start-first", failure_action="continue")
+    service = await converged(world, replicas=1, update=config)
+    world.nodes.broken.add(V2)
+    await world.update(service, replicas=1, image=V2, update=config)
+    await world.clock.until(lambda: world.status(service) == "completed", limit_s=60)
+    await world.clock.advance(50)
+    assert world.status(service) == "completed"
+    assert V1 in [task.spec.container_spec.image for task in world.running(service)]
+    assert 8 <= len(world.tasks(service, runnable=False)) <= 13
+    world.nodes.broken.clear()
+    await world.clock.advance(10)
+    assert world.images(service) == [V2]
+
+
 async def test_what_start_first_left_beside_a_task_is_stopped_once_it_runs(world: Any) -> None:
     config = settings(order="start-first")
     service = await converged(world, replicas=1, update=config)
