@@ -55,7 +55,8 @@ def check(host: Any, round_: int) -> None:
     assert len(set(host.cgroups())) == wanted, host.cgroups()
     namespaces = list((host.run_root / "netns").iterdir())
     assert {path.name for path in namespaces} == ids, f"{len(namespaces)} namespaces for {wanted} containers"
-    overlays = [mount for mount in host.mounts() if any(name in mount for name in everything) and mount.endswith("rootfs")]
+    roots = [mount for mount in host.mounts() if mount.endswith("rootfs")]
+    overlays = [mount for mount in roots if any(name in mount for name in everything)]
     assert len(overlays) == wanted, overlays
     links = json.loads(host.run("ip", "-j", "link", "show", "type", "veth").stdout)
     assert len([link for link in links if link]) == 2 * wanted, [link["ifname"] for link in links if link]
