@@ -97,7 +97,13 @@ def _judge(
     if running < desired and failures and max(failures.values()) >= MAX_FAILURES:
         slot, count = failures.most_common(1)[0]
         return Verdict.FAILED, f"slot {slot} failed {count} times: {_last_error(current)}"
-    if running < desired and not live and current and all(task.status.state.is_terminal for task in current):
+    if (
+        running < desired
+        and not live
+        and not stale
+        and current
+        and all(task.status.state.is_terminal for task in current)
+    ):
         return Verdict.FAILED, f"no task is left and none is started again: {_last_error(current) or 'all have ended'}"
     return Verdict.WAITING, _last_error(current) or _slowest(live)
 

@@ -18,8 +18,9 @@ from gitops.reconciler.converge import Progress, Verdict
 POLL_S = 0.25
 """Between two looks: short beside the second that a person notices, long beside the milliseconds that a look costs."""
 
-_UNSCHEDULABLE_S = 3.0
-"""How long "no suitable node" must hold: a scheduler that has just started says so for a moment."""
+_PATIENCE_S = 3.0
+"""How long a bad verdict must hold, in seconds: loops that have just started, or have not seen an update yet, leave a
+service without a task or without a node for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,7 @@ class _Wait:
         if self._last.get(name) != progress:
             self._last[name] = progress
             self._report(Update("Service", name, str(progress.verdict), progress.summary, progress))
-        if progress.verdict is Verdict.FAILED:
-            raise errors.RolloutFailed(f"service {name}: {progress.summary}")
-        if progress.verdict is Verdict.UNSCHEDULABLE:
-            if now - self._stuck.setdefault(name, now) > _UNSCHEDULABLE_S:
-                raise errors.Unschedulable(f"service {name}: {progress.summary}")
-        else:
-            self._stuck.pop(name, None)
+        self._give_up(progress, now)
         if progress.verdict is not Verdict.CONVERGED:
             self._since.pop(name, None)
             return
@@ -128,6 +123,15 @@ class _Wait:
         if name not in self._changed or now - since >= monitor_s:
             self._open.discard(name)
             self._report(Update("Service", name, "done", progress.summary, progress))
+
+    def _give_up(self, progress: Progress, now: float) -> None:
+        """Raise when a bad verdict holds."""
+        if progress.verdict not in (Verdict.FAILED, Verdict.UNSCHEDULABLE):
+            self._stuck.pop(progress.name, None)
+            return
+        if now - self._stuck.setdefault(progress.name, now) > _PATIENCE_S:
+            kind = errors.RolloutFailed if progress.verdict is Verdict.FAILED else errors.Unschedulable
+            raise kind(f"service {progress.name}: {progress.summary}")
 
     def _blockers(self) -> str:
         waiting = [f"service {name}: {self._last[name].summary}" for name in sorted(self._open) if name in self._last]
