@@ -100,7 +100,7 @@ class Catalog:
         elsewhere = next((key[1] for key in self.items if key[0] == kind and key[2] == name), None)
         if elsewhere is not None:
             return f"there is one in stack {elsewhere}" if elsewhere else ""
-        return f"write one, with external: true if it exists already on the engine: kind: {kind}"
+        return f"write a {kind} of this name, with external: true if the engine has it already"
 
 
 def owner_labels(kind: str, stack: str, name: str) -> dict[str, str]:

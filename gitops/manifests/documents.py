@@ -7,6 +7,7 @@ Parsing a text and checking it against its kind depend on nothing but the text, 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from gitops.manifests.text import construct, graph
 from gitops.manifests.text.construct import Path
 from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProblem
 
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CACHE_TEXT = 32 << 20
 """Characters of text whose documents are kept, least recently used first to go."""
 
@@ -132,6 +134,8 @@ class Document:
         at = key if key is not None and (issue.on_key or (issue.is_missing and depth < len(issue.path))) else node
         if isinstance(at, ScalarNode) and at.value == "" and not at.style and key is not None:
             at = key  # an empty value has no width: point at its key
+        if issue.node is not None:
+            at = issue.node
         name = problems.field_name(path if path or issue.is_missing else issue.path)
         return _pinned(self.source, at, name, issue.reason, issue.hint, self.parsed.kind == "Secret")
 
@@ -167,7 +171,7 @@ def text_problem(source: SourceText, found: TextProblem) -> errors.Problem:
         field="",
         reason=found.reason + (" (line of the rendered text)" if source.is_rendered else ""),
         hint=found.hint,
-        source="" if is_secret else _line(source.text, found.line)[:400],
+        source="" if is_secret else _FORBIDDEN.sub("\ufffd", _line(source.text, found.line))[:400],
         width=found.width,
     )
 
@@ -201,7 +205,8 @@ def _parse(root: Node) -> Parsed:
     builder = construct.Builder()
     data = builder.build(root)
     found = tuple(
-        Issue(construct.path_of(root, item.node), item.reason, item.hint, on_key=True) for item in builder.problems
+        Issue(construct.path_of(root, item.node), item.reason, item.hint, on_key=True, node=item.node)
+        for item in builder.problems
     )
     version = data.get("apiVersion") if isinstance(data, dict) else None
     is_ours = isinstance(version, str) and version.startswith("gitops/")

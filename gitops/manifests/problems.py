@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from gitops.manifests.kinds import findings
 from gitops.manifests.kinds.base import Model
 from gitops.manifests.text.construct import Path
+from gitops.manifests.text.graph import Node
 
 _EXTENSION = "x-"
+_MAX_KEY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,17 @@ class Issue:
     on_key: bool = False
     is_missing: bool = False
     """The path's last part isn't written: the place is where it should be."""
+    node: Node | None = field(default=None, compare=False)
+    """The very place, where a path doesn't lead to it (the second of two equal keys)."""
 
 
 def field_name(path: Path) -> str:
     """`spec.ports[0]`, `metadata.labels[com.example.a]`."""
     text = ""
     for part in path:
+        if isinstance(part, str):
+            # A key can hold anything that YAML's escapes can write, and messages go to terminals.
+            part = part[:_MAX_KEY] if part.isprintable() else repr(part[:_MAX_KEY])[1:-1]
         if isinstance(part, int) or any(mark in part for mark in ".[]/: ") or not part:
             text += f"[{part}]"
         else:
@@ -49,13 +57,13 @@ def extensions(error: ValidationError) -> list[Path]:
 
 
 def issues(error: ValidationError, model: type[BaseModel], *, is_secret: bool) -> Iterator[Issue]:
-    """All that a model found, in our words. Of a secret no value is repeated."""
+    """All that a model found, in our words. Of a secret no value is repeated, nor do its checks name one."""
     for item in error.errors(include_url=False):
         path: Path = item["loc"]
         kind, context = item["type"], item.get("ctx", {})
         if kind == "manifest":
-            reason = "has a value of the wrong form" if is_secret and path[:1] == ("spec",) else context["reason"]
-            yield Issue((*path, *context["at"]), reason, context["hint"])
+            for reason, hint, at, on_key in findings.found_by(context):
+                yield Issue((*path, *at), reason, hint, on_key)
         elif kind == "missing":
             yield Issue(path, "is missing", is_missing=True)
         elif kind == "extra_forbidden":
@@ -71,7 +79,7 @@ def _unknown(path: Path, model: type[BaseModel]) -> Issue:
     if owner is not None:
         if key in owner.NOT_YET:
             return Issue(path, "known, but not supported yet", owner.NOT_YET[key], on_key=True)
-        near = closest(key, [field.alias or name for name, field in owner.model_fields.items()])
+        near = closest(key, [info.alias or name for name, info in owner.model_fields.items()])
         if near:
             return Issue(path, "unknown key", f'did you mean "{near}"?', on_key=True)
         elsewhere = _elsewhere(key, model, path)
@@ -101,10 +109,10 @@ def _elsewhere(key: str, model: type[BaseModel], path: Path) -> str:
 
 def _models(model: type[BaseModel], path: Path) -> Iterator[tuple[Path, type[BaseModel]]]:
     yield path, model
-    for name, field in model.model_fields.items():
-        for below, is_map in _inner(field.annotation):
+    for name, info in model.model_fields.items():
+        for below, is_map in _inner(info.annotation):
             if not is_map:
-                yield from _models(below, (*path, field.alias or name))
+                yield from _models(below, (*path, info.alias or name))
 
 
 def _model_at(model: type[BaseModel], path: Path) -> type[Model] | None:
@@ -115,8 +123,8 @@ def _model_at(model: type[BaseModel], path: Path) -> type[Model] | None:
         part = parts.pop(0)
         if isinstance(part, int):
             continue
-        field = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
-        found = next(_inner(field.annotation), None) if field else None
+        info = next((info for name, info in current.model_fields.items() if part in (name, info.alias)), None)
+        found = next(_inner(info.annotation), None) if info else None
         if found is None:
             return None
         current, is_map = found

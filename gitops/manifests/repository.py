@@ -74,11 +74,11 @@ class Repository:
         try:
             real = Path(os.path.realpath(path, strict=True))
         except FileNotFoundError as error:
-            self._base(Path(os.path.realpath(path)))
+            self._base(Path(os.path.realpath(path)), text)
             raise Refused(f"no such file: {text!r}", "paths are relative to the manifest") from error
         except OSError as error:
             raise Refused(f"can't read {text!r}: {os.strerror(error.errno or errno.EIO).lower()}") from error
-        self._base(real)
+        self._base(real, text)
         if is_data:
             self.data_paths.add(real)
         return real
@@ -139,8 +139,8 @@ class Repository:
                 else:
                     yield path, self.content(path)
 
-    def _base(self, real: Path) -> Path:
-        """What allows the path to be read."""
+    def _base(self, real: Path, text: str = "") -> Path:
+        """What allows the path to be read; `text` is how the manifest says it."""
         if real.is_relative_to(self.root):
             if ".git" in real.relative_to(self.root).parts:
                 raise Refused("files of git itself are not read", "copy what is needed")
@@ -149,7 +149,7 @@ class Repository:
             if real.is_relative_to(path):
                 return path
         raise Refused(
-            f"{str(real)!r} is outside of the repository",
+            f"{(text or str(real))!r} leads outside of the repository",
             "move it inside, or let the operator allow it with --allow-host-path",
         )
 

@@ -12,6 +12,7 @@ from gitops.manifests.convert.storage import host_refusal
 from gitops.manifests.kinds import mounts as kind
 from gitops.manifests.kinds import storage as storage_kind
 from gitops.manifests.kinds import values
+from gitops.manifests.kinds.findings import found_by, problem
 from gitops.manifests.kinds.service import ServiceSpec
 from gitops.manifests.problems import Issue
 from gitops.manifests.text.construct import Path
@@ -130,10 +131,10 @@ class Targets:
                 elif key in ("ro", "rw"):
                     read_only = key == "ro"
                 else:
-                    raise values.problem(f"the option {key!r} of a tmpfs is not supported yet", "size and mode")
+                    raise problem(f"the option {key!r} of a tmpfs is not supported yet", "size and mode")
         except PydanticCustomError as error:
-            context = error.context or {}
-            self.catalog.report(self.item, Issue(path, str(context["reason"]), str(context["hint"])))
+            for reason, hint, _, _ in found_by(error.context):
+                self.catalog.report(self.item, Issue(path, reason, hint))
             return None
         self._take(target, path)
         return _tmpfs(target, read_only, size, mode)

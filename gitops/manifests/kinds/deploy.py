@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gitops.manifests.kinds import placement
 from gitops.manifests.kinds.base import Model, optional
-from gitops.manifests.kinds.values import Count, Cpus, Duration, Labels, Memory, problem
+from gitops.manifests.kinds.findings import Findings, problem
+from gitops.manifests.kinds.values import Count, Cpus, Duration, Labels, Memory
 
 
 def _literal(field: str, known: tuple[str, ...], later: tuple[str, ...] = (), hint: str = "") -> Any:
@@ -43,7 +44,7 @@ class UpdateConfig(Model):
 
 def _no_rollback(config: UpdateConfig) -> UpdateConfig:
     if config.failure_action == "rollback":
-        raise problem("a rollback can't be rolled back", "pause or continue", "failure_action")
+        raise problem("a rollback can't be rolled back", "write pause or continue", "failure_action")
     return config
 
 
@@ -91,15 +92,13 @@ class Resources(Model):
 
 def _sane(resources: Resources) -> Resources:
     limits, reservations = resources.limits, resources.reservations
-    if limits and reservations:
-        if limits.cpus and reservations.cpus and reservations.cpus > limits.cpus:
-            raise problem(
-                "more is reserved than the limit allows", "lower it, or raise limits.cpus", "reservations", "cpus"
-            )
-        if limits.memory and reservations.memory and reservations.memory > limits.memory:
-            raise problem(
-                "more is reserved than the limit allows", "lower it, or raise limits.memory", "reservations", "memory"
-            )
+    findings = Findings()
+    for name in ("cpus", "memory") if limits and reservations else ():
+        limit, reserved = getattr(limits, name), getattr(reservations, name)
+        if limit and reserved and reserved > limit:
+            hint = f"lower it, or raise limits.{name}"
+            findings.add("more is reserved than the limit allows", hint, "reservations", name)
+    findings.finish()
     return resources
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from gitops.manifests.kinds.base import Model, optional
-from gitops.manifests.kinds.values import Bool, CheckTime, Count, problem, shown, texts
+from gitops.manifests.kinds.findings import problem, shown
+from gitops.manifests.kinds.values import Bool, CheckTime, Count, texts
 
 
 def _test(value: Any) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from gitops.manifests.kinds.values import label_map, one_or_texts, problem, shown
+from gitops.manifests.kinds.findings import Findings, problem, shown
+from gitops.manifests.kinds.values import one_or_texts, text_map
 
 _SIGNAL_NAMES = (
     "ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM "
@@ -48,16 +50,18 @@ def capabilities(value: Any) -> Any:
     """`NET_ADMIN`, `CAP_NET_ADMIN` or `ALL`; to the names with CAP_."""
     if not isinstance(value, list):
         return value
+    findings = Findings()
     result: list[str] = []
     for index, item in enumerate(value):
         name = str(item).upper().removeprefix("CAP_")
+        full = name if name == "ALL" else f"CAP_{name}"
         if not isinstance(item, str) or (name != "ALL" and name not in CAPABILITIES):
             near = difflib.get_close_matches(name, CAPABILITIES, 1)
-            raise problem(f"{shown(item)} is no capability", f"did you mean {near[0]!r}?" if near else "", index)
-        full = name if name == "ALL" else f"CAP_{name}"
-        if full in result:
-            raise problem(f"{shown(item)} is given twice", "", index)
+            findings.add(f"{shown(item)} is no capability", f'did you mean "{near[0]}"?' if near else "", index)
+        elif full in result:
+            findings.add(f"{shown(item)} is given twice", "remove one", index)
         result.append(full)
+    findings.finish()
     return result
 
 
@@ -67,12 +71,23 @@ Capabilities = Annotated[list[str], BeforeValidator(capabilities, json_schema_in
 def addresses(value: Any) -> Any:
     """One address or a list of them."""
     result = one_or_texts(value)
+    findings = Findings()
     for index, item in enumerate(result if isinstance(result, list) else ()):
-        try:
-            ipaddress.ip_address(item)
-        except ValueError as error:
-            raise problem(f"{shown(item)} is no IP address", "", index) from error
+        if not is_address(item):
+            findings.add(
+                f"{shown(item)} is no IP address", "as in 10.0.0.7", *([index] if isinstance(value, list) else [])
+            )
+    findings.finish()
     return result
+
+
+def is_address(text: Any) -> bool:
+    """Whether a text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(str(text))
+    except ValueError:
+        return False
+    return True
 
 
 Addresses = Annotated[list[str], BeforeValidator(addresses, json_schema_input_type=str | list[str])]
@@ -80,33 +95,34 @@ Addresses = Annotated[list[str], BeforeValidator(addresses, json_schema_input_ty
 
 def extra_hosts(value: Any) -> Any:
     """`host:address` or `host=address` in a list, or a map of host to addresses; to lines of a hosts file."""
-    pairs: list[tuple[str | int, str, Any]]
+    findings = Findings()
+    lines = []
+    for at, host, found in _host_pairs(value, findings):
+        address = str(found).strip("[]")
+        if not is_address(address):
+            hint = (
+                "a name such as host-gateway isn't supported yet" if address == "host-gateway" else "as in db:10.0.0.7"
+            )
+            findings.add(f"{shown(address)} is no IP address", hint, at)
+        if not host or any(mark in host for mark in " \t\n"):
+            findings.add(f"{shown(host)} is no host name", "", at)
+        lines.append(f"{address} {host}")
+    findings.finish()
+    return lines if isinstance(value, dict | list) else value
+
+
+def _host_pairs(value: Any, findings: Findings) -> Iterator[tuple[str | int, str, Any]]:
     if isinstance(value, dict):
-        pairs = [
-            (host, host, address)
-            for host, found in value.items()
-            for address in (found if isinstance(found, list) else [found])
-        ]
+        for host, found in value.items():
+            for address in found if isinstance(found, list) else [found]:
+                yield host, host, address
     elif isinstance(value, list):
-        pairs = []
         for index, item in enumerate(value):
             host, mark, address = str(item).partition("=" if "=" in str(item) else ":")
-            if not isinstance(item, str) or not mark:
-                raise problem(f"{shown(item)} is no host with its address", "as in db.example:10.0.0.7", index)
-            pairs.append((index, host, address))
-    else:
-        return value
-    lines = []
-    for at, host, address in pairs:
-        try:
-            ipaddress.ip_address(str(address).strip("[]"))
-        except ValueError as error:
-            hint = "a name such as host-gateway isn't supported yet" if address == "host-gateway" else ""
-            raise problem(f"{shown(address)} is no IP address", hint, at) from error
-        if not host or any(mark in host for mark in " \t\n"):
-            raise problem(f"{shown(host)} is no host name", "", at)
-        lines.append(f"{str(address).strip('[]')} {host}")
-    return lines
+            if isinstance(item, str) and mark:
+                yield index, host, address
+            else:
+                findings.add(f"{shown(item)} is no host with its address", "as in db:10.0.0.7", index)
 
 
 ExtraHosts = Annotated[
@@ -120,13 +136,16 @@ _NAMESPACED = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.", "net.")
 
 def sysctls(value: Any) -> Any:
     """A map, or a list of KEY=VALUE, of settings that belong to a namespace."""
-    result = label_map(value)
-    for key in result if isinstance(result, dict) else ():
+    result = text_map(value)
+    if not isinstance(result, dict):
+        return result
+    findings = Findings()
+    for key in result:
         if not key.replace("/", ".").startswith(_NAMESPACED):
-            raise problem(
-                "this setting is the host's, not the container's", "kernel.shm*, kernel.msg*, net.*, fs.mqueue.*", key
-            )
-    return {key.replace("/", "."): item for key, item in result.items()} if isinstance(result, dict) else result
+            hint = "kernel.shm*, kernel.msg*, fs.mqueue.* and net.* are"
+            findings.add("this setting isn't the container's own", hint, key, on_key=True)
+    findings.finish()
+    return {key.replace("/", "."): item for key, item in result.items()}
 
 
 Sysctls = Annotated[dict[str, str], BeforeValidator(sysctls, json_schema_input_type=dict[str, str | int] | list[str])]

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from gitops import errors
 from gitops.manifests.kinds.base import Manifest, Model, optional
+from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.kinds.healthcheck import Healthcheck
 from gitops.manifests.kinds.hostvalues import Signal
 from gitops.manifests.kinds.values import (
@@ -21,8 +22,6 @@ from gitops.manifests.kinds.values import (
     Text,
     Texts,
     image,
-    problem,
-    shown,
     text,
 )
 from gitops.oci import digest as digests
@@ -144,12 +143,15 @@ _PORT = re.compile(r"([0-9]{1,5})(?:/(tcp|udp))?")
 def _expose(value: Any) -> Any:
     if not isinstance(value, list):
         return value
+    findings = Findings()
     result = []
     for index, item in enumerate(value):
         found = _PORT.fullmatch(str(item))
         if isinstance(item, bool) or found is None or not 1 <= int(found[1]) <= 65535:
-            raise problem(f"{shown(item)} is no port", "as in 8080 or 53/udp", index)
-        result.append(f"{int(found[1])}/{found[2] or 'tcp'}")
+            findings.add(f"{shown(item)} is no port", "as in 8080 or 53/udp", index)
+        else:
+            result.append(f"{int(found[1])}/{found[2] or 'tcp'}")
+    findings.finish()
     return result
 
 
@@ -195,9 +197,6 @@ class ImageSpec(Model):
     """Exactly one of pull, archive, build."""
 
     NOT_YET: ClassVar = {
-        "repository": "write it under pull",
-        "tag": "write it under pull",
-        "digest": "write it under pull",
         "ref": "write pull with repository and tag",
         "policy": "",
         "interval": "",

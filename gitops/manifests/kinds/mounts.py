@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gitops.manifests.kinds.base import Model, optional
-from gitops.manifests.kinds.values import AbsolutePath, Bool, Mode, Name, Size, absolute, problem, shown, text
+from gitops.manifests.kinds.findings import problem, shown
+from gitops.manifests.kinds.values import AbsolutePath, Bool, Mode, Name, Size, absolute, text
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ID = re.compile(r"[0-9]{1,10}")
@@ -60,7 +61,7 @@ class MountFields(Model):
 
 def _type(value: dict[str, Any]) -> dict[str, Any]:
     if value.get("type") in ("image", "cluster", "npipe"):
-        raise problem(f"the type {value['type']} is known, but not supported yet", "bind, volume or tmpfs", "type")
+        raise problem(f"the type {value['type']} is known, but not supported yet", "use bind, volume or tmpfs", "type")
     return value
 
 
@@ -96,7 +97,7 @@ def _options(mount: dict[str, Any], options: str) -> dict[str, Any]:
         elif option in ("z", "Z", "cached", "delegated", "consistent"):
             raise problem(f"the option {option} is known, but not supported yet")
         else:
-            raise problem(f"{shown(option)} is no option of a {mount['type']} mount", "ro, rw")
+            raise problem(f"{shown(option)} is no option of a {mount['type']} mount", "as in ro")
     return mount
 
 

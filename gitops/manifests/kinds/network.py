@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gitops.manifests.kinds.base import Manifest, Model, optional
-from gitops.manifests.kinds.values import Bool, EngineName, Labels, problem, shown, text
+from gitops.manifests.kinds.findings import Findings, problem, shown
+from gitops.manifests.kinds.values import Bool, EngineName, Labels, text
 
 _OPTIONS = ("com.docker.network.driver.mtu",)
 _MIN_PREFIX, _MAX_PREFIX = 8, 29
@@ -27,14 +28,16 @@ def _driver(value: Any) -> Any:
 def _options(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
+    findings = Findings()
     for key in value:
         if key == "encrypted":
-            raise problem("encryption is known, but not supported yet", "", key)
-        if key not in _OPTIONS:
-            raise problem("the driver overlay has no such option", f"it has {_OPTIONS[0]}", key)
+            findings.add("encryption is known, but not supported yet", "", key, on_key=True)
+        elif key not in _OPTIONS:
+            findings.add("the driver overlay has no such option", f"it has {_OPTIONS[0]}", key, on_key=True)
     mtu = text(value.get(_OPTIONS[0], "1450"))
     if not isinstance(mtu, str) or not mtu.isdigit() or not 576 <= int(mtu) <= 65535:
-        raise problem("must be from 576 to 65535", "", _OPTIONS[0])
+        findings.add("must be from 576 to 65535", "", _OPTIONS[0])
+    findings.finish()
     return {key: text(item) for key, item in value.items()}
 
 

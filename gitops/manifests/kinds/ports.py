@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gitops.manifests.kinds.base import Model, optional
-from gitops.manifests.kinds.values import problem, shown
+from gitops.manifests.kinds.findings import problem, shown
 
 Range = tuple[int, int]
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")

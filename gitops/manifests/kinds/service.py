@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.deploy import Deploy
+from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.kinds.healthcheck import Healthcheck
 from gitops.manifests.kinds.hostvalues import Addresses, Capabilities, ExtraHosts, Signal, Sysctls
 from gitops.manifests.kinds.mounts import FileUse, Mount
@@ -25,11 +26,9 @@ from gitops.manifests.kinds.values import (
     Text,
     Texts,
     Words,
-    label_map,
-    problem,
-    shown,
     size,
     text,
+    text_map,
 )
 
 _RESOURCES = "use deploy.resources"
@@ -151,11 +150,13 @@ _ULIMITS = (
 
 
 def _ulimits(value: Any) -> Any:
+    findings = Findings()
     for name, limit in value.items() if isinstance(value, dict) else ():
         if name not in _ULIMITS:
-            raise problem("no such limit", f"one of {', '.join(_ULIMITS)}", name)
-        if isinstance(limit, bool) or (isinstance(limit, int) and limit < -1):
-            raise problem("must be a number, -1 for none", "", name)
+            findings.add("no such limit", f"one of {', '.join(_ULIMITS)}", name, on_key=True)
+        elif isinstance(limit, bool) or (isinstance(limit, int) and limit < -1):
+            findings.add("must be a number, -1 for none", "", name)
+    findings.finish()
     return value
 
 
@@ -165,26 +166,26 @@ _LOG_OPTIONS = ("max-size", "max-file")
 def _log_options(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
+    findings = Findings()
     for key in value:
         if key not in _LOG_OPTIONS:
-            raise problem(
-                "this option is not supported yet", "the driver json-file has max-size and max-file here", key
-            )
-    options = label_map(value)
+            findings.add("this option is not supported yet", "max-size and max-file are", key, on_key=True)
+    options = text_map(value)
     if "max-size" in options:
         try:
             size(options["max-size"])
         except PydanticCustomError as error:
-            raise problem(f"{shown(options['max-size'])} is no size", "as in 10m", "max-size") from error
+            findings.take(error, "max-size")
     count = options.get("max-file", "1")
     if not count.isdigit() or int(count) < 1:
-        raise problem("must be a number of files, at least 1", "", "max-file")
+        findings.add("must be a number of files, at least 1", "", "max-file")
+    findings.finish()
     return options
 
 
 def _log_driver(value: Any) -> Any:
     if isinstance(value, str) and value != "json-file":
-        raise problem(f"the log driver {shown(value)} is not supported yet", "json-file")
+        raise problem(f"the log driver {shown(value)} is not supported yet", "use json-file")
     return value
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from gitops.manifests.kinds.base import Manifest, Model, optional
-from gitops.manifests.kinds.values import Bool, EngineName, Labels, problem, text, texts
+from gitops.manifests.kinds.findings import Findings, problem
+from gitops.manifests.kinds.values import Bool, EngineName, Labels, text, text_map
 
 _DRIVER_OPTS = ("type", "o", "device")
 
@@ -15,12 +16,14 @@ _DRIVER_OPTS = ("type", "o", "device")
 def _driver_opts(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
+    findings = Findings()
     for key, item in value.items():
         if key not in _DRIVER_OPTS:
-            raise problem("the driver local has no such option", "it has type, o and device", key)
-        if item is None or isinstance(item, list | dict):
-            raise problem("must be a text", "", key)
-    return dict(zip(value, texts(list(value.values())), strict=True))
+            findings.add("the driver local has no such option", "it has type, o and device", key, on_key=True)
+        elif item is None or isinstance(item, list | dict):
+            findings.add("must be a text", "", key)
+    findings.finish()
+    return text_map(value)
 
 
 DriverOpts = Annotated[dict[str, str], BeforeValidator(_driver_opts, json_schema_input_type=dict[str, str | int])]

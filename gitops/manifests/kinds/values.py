@@ -1,17 +1,16 @@
-"""The values of fields: how people may write them, and what they mean. Each function raises `ValueProblem`."""
+"""The values of fields: how people may write them, and what they mean. What is wrong is said by `findings.problem`."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, Strict
-from pydantic_core import PydanticCustomError
 
 from gitops import errors
+from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.text import scalars
 from gitops.objects.base import MICROSECOND, MILLISECOND, SECOND
 from gitops.oci import reference as references
@@ -25,17 +24,6 @@ MIN_CPU = NANO // 1000
 MIN_MEMORY = 4 << 20
 
 
-def problem(reason: str, hint: str = "", *at: str | int) -> PydanticCustomError:
-    """An error with the way out, `at` a path below the field."""
-    return PydanticCustomError("manifest", "{reason}", {"reason": reason, "hint": hint, "at": at})
-
-
-def shown(value: object) -> str:
-    """A value as it may stand in a message: short, on one line."""
-    text = str(value)
-    return repr(text if len(text) <= 60 else text[:57] + "…")
-
-
 def text(value: Any) -> Any:
     """A scalar as it was written; `user: 1000` is the text 1000."""
     return scalars.to_text(value) if isinstance(value, bool | int | float) else value
@@ -45,9 +33,11 @@ def texts(value: Any) -> Any:
     """A list of scalars as they were written."""
     if not isinstance(value, list):
         return value
+    findings = Findings()
     for index, item in enumerate(value):
         if item is None or isinstance(item, list | dict):
-            raise problem("must be a text", 'write "" for an empty one' if item is None else "", index)
+            findings.add("must be a text", 'write "" for an empty one' if item is None else "", index)
+    findings.finish()
     return [item if type(item) is str else text(item) for item in value]
 
 
@@ -66,58 +56,70 @@ def words(value: Any) -> Any:
         raise problem(f"can't be split into words: {str(error).lower()}", "write it as a list") from error
 
 
-def _pairs(value: list[Any], separator: str) -> dict[str, Any]:
+def _pairs(value: list[Any], findings: Findings) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for index, item in enumerate(value):
         if not isinstance(item, str):
-            raise problem("must be a text", f"write KEY{separator}VALUE", index)
-        key, mark, content = item.partition(separator)
+            findings.add("must be a text", "write KEY=VALUE", index)
+            continue
+        key, mark, content = item.partition("=")
         if key in result:
-            raise problem(f"{shown(key)} is given twice", "", index)
+            findings.add(f"{shown(key)} is given twice", "remove one", index)
         result[key] = content if mark else None
     return result
 
 
-def _map(value: Any, missing: Callable[[str], str]) -> Any:
+def _map(value: Any, findings: Findings, empty: str | None) -> Any:
+    """A map of texts, or a list of KEY=VALUE; `empty` is what no value means, None that it is refused."""
     if isinstance(value, list):
-        value = _pairs(value, "=")
+        value = _pairs(value, findings)
     if not isinstance(value, dict):
         return value
+    result = {}
     for key, item in value.items():
-        if not key:
-            raise problem("has an entry without a name")
-        if item is None:
-            value = {**value, key: missing(key)}
+        if type(item) is str:
+            result[key] = item
+        elif item is None and empty is not None:
+            result[key] = empty
+        elif item is None:
+            reason = "has no value, and none is taken from the shell: a commit must give the same result everywhere"
+            findings.add(reason, 'write "" for an empty one, or use a template', key)
         elif isinstance(item, list | dict):
-            raise problem("must be a text", "", key)
-    return {key: item if type(item) is str else text(item) for key, item in value.items()}
-
-
-def label_map(value: Any) -> Any:
-    """A map, or a list of KEY=VALUE; no value is an empty one."""
-    result = _map(value, lambda key: "")
-    if isinstance(result, dict):
-        for key in result:
-            if key.startswith("gitops.") or key == "com.docker.stack.namespace":
-                raise problem("this label is kept for gitops itself", "use another name", key)
+            findings.add("must be a text", "", key)
+        else:
+            result[key] = text(item)
+    if "" in value:
+        findings.add("has an entry without a name", "", "", on_key=True)
     return result
 
 
-def _no_value(key: str) -> str:
-    raise problem(
-        "has no value, and none is taken from the shell: the same commit must give the same result everywhere",
-        'write "" for an empty one, or use a template',
-        key,
-    )
+def text_map(value: Any) -> Any:
+    """A map, or a list of KEY=VALUE; no value is an empty one."""
+    findings = Findings()
+    result = _map(value, findings, "")
+    findings.finish()
+    return result
+
+
+def label_map(value: Any) -> Any:
+    """A `text_map` whose names are free for people."""
+    findings = Findings()
+    result = _map(value, findings, "")
+    for key in result if isinstance(result, dict) else ():
+        if key.startswith("gitops.") or key == "com.docker.stack.namespace":
+            findings.add("this label is kept for gitops itself", "use another name", key, on_key=True)
+    findings.finish()
+    return result
 
 
 def environment(value: Any) -> Any:
     """A map, or a list of KEY=VALUE; a name without a value is refused."""
-    result = _map(value, _no_value)
-    if isinstance(result, dict):
-        for key in result:
-            if "=" in key or "\0" in key:
-                raise problem(f"{shown(key)} is no name of a variable", "", key)
+    findings = Findings()
+    result = _map(value, findings, None)
+    for key in result if isinstance(result, dict) else ():
+        if "=" in key or "\0" in key:
+            findings.add(f"{shown(key)} is no name of a variable", "", key, on_key=True)
+    findings.finish()
     return result
 
 

@@ -91,7 +91,7 @@ class Builder:
         build = self._build
         for key, value in node.value:
             if type(key) is not ScalarNode:
-                self._problem(key, "a key must be a text", "quote it")
+                self._problem(key, "a key must be a text", "quote it (and a template's name must end in .j2)")
                 continue
             name = key.value
             if name == _MERGE and key.ctag is UNTAGGED and not key.style:

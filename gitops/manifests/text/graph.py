@@ -167,14 +167,18 @@ _REASONS = {
     "did not find expected key": ("a key is expected here", "check the indentation and the quotes above"),
     "could not find expected ':'": ('a key without ":"', "write `key: value`"),
     "did not find expected '-' indicator": ("a list item is expected here", "check the indentation"),
-    "found unexpected end of stream": ("the file ends inside a quoted text", "close the quote"),
     "block sequence entries are not allowed in this context": ("a list item isn't allowed here", "begin a new line"),
     "found undefined alias": ("no anchor of this name stands above", "define it with &name first"),
     "found a tab character where an indentation space is expected": ("a tab", "YAML is indented with spaces"),
     "did not find expected node content": ("a value is expected here", "close the bracket, or write a value"),
-    "did not find expected ',' or ']'": ("a list isn't closed", 'a "," or "]" is expected here'),
-    "did not find expected ',' or '}'": ("a map isn't closed", 'a "," or "}" is expected here'),
 }
+
+_OPENED = {
+    "found unexpected end of stream": ("a quoted text isn't closed", "close the quote"),
+    "did not find expected ',' or ']'": ("a list isn't closed", 'a "," or "]" is missing in it'),
+    "did not find expected ',' or '}'": ("a map isn't closed", 'a "," or "}" is missing in it'),
+}
+"""Pointed at where the thing begins: where the parser gave up may be far below."""
 
 
 def _problem(error: YAMLError, text: str) -> TextProblem:
@@ -188,6 +192,9 @@ def _problem(error: YAMLError, text: str) -> TextProblem:
     if here[column : column + 1] == "\t" or "\t" in here[: len(here) - len(here.lstrip())]:
         reason, hint = "a tab", "YAML is indented with spaces"
         column = here.index("\t")
+    elif error.problem in _OPENED and error.context_mark is not None:
+        reason, hint = _OPENED[error.problem]
+        line, column = error.context_mark.line, error.context_mark.column
     elif error.problem == "found character that cannot start any token":
         reason, hint = f"a value can't begin with {here[column : column + 1]!r}", "quote it"
     elif "{{" in here or "{%" in here:
