@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 from gitops import errors
 from gitops.api import logs
@@ -91,11 +92,18 @@ async def _followed(
                         readers[container.id] = asyncio.create_task(read(container))
 
     watcher = asyncio.create_task(watch())
+    piece = asyncio.create_task(queue.get())
     try:
         while True:
-            yield await queue.get()
+            await asyncio.wait({piece, watcher}, return_when=asyncio.FIRST_COMPLETED)
+            if not piece.done():
+                # Nobody would notice new tasks any more: the events ended, or came faster than they were read.
+                watcher.result()
+                return
+            yield piece.result()
+            piece = asyncio.create_task(queue.get())
     finally:
-        running = [watcher, *readers.values()]
+        running: list[asyncio.Task[Any]] = [watcher, piece, *readers.values()]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

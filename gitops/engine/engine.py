@@ -43,6 +43,8 @@ class Engine:
             errors.RuntimeFailure, errors.Unsupported: the database can't be opened.
         """
         self.config = config
+        self.spool = config.data_root / "spool"
+        """Where archives lie while they are loaded; what a crash left there is cleared at the start."""
         self.database = Database(config.data_root / "engine.db")
         self.events = EventBus()
         self.images = ImageService(config, self.database, self.events, unpacker)
@@ -59,6 +61,7 @@ class Engine:
         Raises:
             errors.GitopsError: the host can't run containers; the message says why.
         """
+        await asyncio.to_thread(shutil.rmtree, self.spool, ignore_errors=True)
         await self.images.start()
         await self.volumes.start()
         await self.networks.start(self.containers.running_ids())

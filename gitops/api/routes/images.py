@@ -67,7 +67,7 @@ async def load(request: web.Request) -> web.StreamResponse:
     """`docker load`: the archive goes to a file first, since it is read more than once."""
     engine = engine_of(request)
     quiet = requests.switch(request, "quiet")
-    with tempfile.TemporaryDirectory(prefix="load-", dir=await _spool_root(engine)) as directory:
+    with tempfile.TemporaryDirectory(dir=await _spool_root(engine)) as directory:
         path = Path(directory) / "archive.tar"
         await _spool(request, path)
 
@@ -81,7 +81,7 @@ async def load(request: web.Request) -> web.StreamResponse:
 
 
 async def _spool_root(engine: Engine) -> Path:
-    root = engine.config.data_root / "tmp"
+    root = engine.spool
     await asyncio.to_thread(root.mkdir, mode=0o700, parents=True, exist_ok=True)
     return root
 
