@@ -1,4 +1,4 @@
-"""Each directory of `broken/` is a set of manifests with `expected.txt`: every problem of it as a headline, in order."""
+"""Each directory of `broken/` is a set of manifests with `expected.txt`: all its problems as headlines, in order."""
 
 from __future__ import annotations
 

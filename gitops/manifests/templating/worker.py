@@ -8,6 +8,7 @@ template.
 
 from __future__ import annotations
 
+import codecs
 import json
 import resource
 import struct
@@ -102,13 +103,24 @@ def _limit_time() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_S + 1, resource.RLIM_INFINITY))
 
 
+def _warm_up(environment: ImmutableSandboxedEnvironment) -> None:
+    """Load what Jinja2 and Python would load on demand: afterwards no file can be opened."""
+    import pprint
+    import textwrap
+
+    assert pprint and textwrap
+    for codec in ("ascii", "utf-8", "latin-1", "unicode_escape", "raw_unicode_escape"):
+        codecs.lookup(codec)
+    _render(environment, "{{ 'a\\n' ~ {'a': 1.5}|pprint ~ 'b'|wordwrap(3) ~ [1]|tojson }}{{ missing }}", {})
+
+
 def main() -> None:
     """Serve until the parent closes."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    _render(environment, "{{ {}|pprint }}{{ missing }}", {})  # Jinja2 imports the rest of itself when it needs it
+    _warm_up(environment)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
