@@ -136,7 +136,8 @@ async def _quiet(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _refused(request: web.Request, error: errors.GitopsError) -> web.StreamResponse:
     status = statuses.status_of(error)
-    if status == 500:
+    # Writers that come second read again and retry: that is how the API works, not a failure.
+    if status == 500 and not isinstance(error, errors.OutOfSequence):
         log.warning("%s %s: %s", request.method, request.path, error)
     return answers.error(status, statuses.message_of(error))
 

@@ -127,7 +127,7 @@ async def body(request: web.Request, kind: type[T]) -> T:
     data = await raw_body(request)
     if not data:
         raise errors.Invalid("invalid JSON: got EOF while reading request body")
-    return wire.decode(data, kind)
+    return wire.decode_request(data, kind)
 
 
 def registry_auth(request: web.Request) -> AuthConfig | None:
@@ -137,7 +137,9 @@ def registry_auth(request: web.Request) -> AuthConfig | None:
         return None
     try:
         padded = text + "=" * (-len(text) % 4)
-        auth = wire.decode(base64.b64decode(padded.replace("+", "-").replace("/", "_"), altchars=b"-_"), AuthConfig)
+        auth = wire.decode_request(
+            base64.b64decode(padded.replace("+", "-").replace("/", "_"), altchars=b"-_"), AuthConfig
+        )
     except (binascii.Error, ValueError, errors.Invalid):
         return None
     return auth if auth.username or auth.identitytoken or auth.registrytoken else None

@@ -1,35 +1,96 @@
-"""Reading what other programs send: Go writes null for an empty list, map or string, which counts as absent."""
+"""Reading what other programs send, as Go reads it: null is an absent value, and the case of field names is free.
+
+Docker's own programs rely on the first, its SDK for Python on the second. Only names of fields are touched: the keys
+of maps (labels, options) are data.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from gitops import errors
 from gitops.objects import base
 
 T = TypeVar("T")
+_Fields = dict[str, tuple[str, inspect.Type]]
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
-    """Decode JSON into `kind`, taking nulls as absent where the type knows no null.
+    """Decode an engine's JSON into `kind`; names have the API's case.
 
     Raises:
         errors.Invalid: not JSON, or a field of the wrong type; the message names the field.
     """
     try:
         return base.from_json(data, kind)
-    except errors.Invalid as error:
-        try:
-            return msgspec.convert(_without_nulls(msgspec.json.decode(data)), type=kind, strict=True)
-        except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise error from error.__cause__
+    except errors.Invalid:
+        return decode_request(data, kind)
 
 
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+def decode_request(data: bytes | str, kind: type[T]) -> T:
+    """Decode any client's JSON into `kind`.
+
+    Raises:
+        errors.Invalid: not JSON, or a field of the wrong type; the message names the field.
+    """
+    wanted: Any = kind
+    try:
+        return msgspec.convert(_fit(msgspec.json.decode(data), _type_info(wanted)), type=kind, strict=True)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise errors.Invalid(f"invalid JSON for {getattr(kind, '__name__', kind)}: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _type_info(kind: Any) -> inspect.Type:
+    return inspect.type_info(kind)
+
+
+# By class: type_info makes new nodes for a struct at each place that mentions it.
+@lru_cache(maxsize=256)
+def _fields(kind: type) -> _Fields:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    return {field.encode_name.lower(): (field.encode_name, field.type) for field in info.fields}
+
+
+def _fit(value: Any, kind: inspect.Type) -> Any:
+    """`value` with the names and nulls that `kind` wants; what doesn't fit is left for the conversion to refuse."""
+    if isinstance(kind, inspect.UnionType):
+        fitting = (item for item in kind.types if _is_meant(value, item))
+        return next((_fit(value, item) for item in fitting), value)
+    if isinstance(value, dict) and isinstance(kind, inspect.StructType):
+        return _fit_struct(value, _fields(kind.cls))
+    if isinstance(value, dict) and isinstance(kind, inspect.DictType):
+        inner = kind.value_type
+        return {key: _fit(item, inner) for key, item in value.items() if item is not None or _takes_null(inner)}
+    if isinstance(value, list) and isinstance(kind, inspect.ListType):
+        return [_fit(item, kind.item_type) for item in value]
     return value
+
+
+def _fit_struct(value: dict[str, Any], fields: _Fields) -> dict[str, Any]:
+    fitted: dict[str, Any] = {}
+    for key, item in value.items():
+        name, kind = fields.get(key.lower(), (key, None))
+        if kind is None or (item is None and not _takes_null(kind)):
+            continue
+        # The exact name wins, wherever it stands.
+        if name not in fitted or key == name:
+            fitted[name] = _fit(item, kind)
+    return fitted
+
+
+def _is_meant(value: Any, kind: inspect.Type) -> bool:
+    if isinstance(value, dict):
+        return isinstance(kind, inspect.StructType | inspect.DictType)
+    return isinstance(value, list) and isinstance(kind, inspect.ListType)
+
+
+def _takes_null(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.UnionType):
+        return any(_takes_null(item) for item in kind.types)
+    return isinstance(kind, inspect.NoneType | inspect.AnyType)

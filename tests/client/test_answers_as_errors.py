@@ -5,9 +5,10 @@ import pytest
 from gitops import errors
 from gitops.client import answers
 from gitops.objects import wire
+from gitops.objects.container import ContainerCreate
 from gitops.objects.image import ImageSummary
 from gitops.objects.network import NetworkResource
-from gitops.objects.service import Service
+from gitops.objects.service import Service, ServiceSpec
 
 
 @pytest.mark.parametrize(
@@ -59,3 +60,24 @@ def test_a_wrong_type_is_named() -> None:
 def test_an_answer_of_another_kind_is_the_engine_s_failure() -> None:
     with pytest.raises(errors.RuntimeFailure, match="can't be read"):
         answers.decode(b'[{"Id":1}]', list[ImageSummary])
+
+
+def test_the_case_of_a_request_s_field_names_is_free_and_map_keys_are_data() -> None:
+    text = '{"name":"x","Mode":{"replicated":{"replicas":2}},"labels":{"aB":"1","Ab":null},"TaskTemplate":null}'
+    spec = wire.decode_request(text, ServiceSpec)
+    assert spec.mode.replicated is not None
+    assert (spec.name, spec.mode.replicated.replicas, spec.labels) == ("x", 2, {"aB": "1"})
+
+
+def test_the_exact_name_wins_over_one_of_another_case() -> None:
+    assert wire.decode_request('{"name":"a","Name":"b","NAME":"c"}', ServiceSpec).name == "b"
+
+
+def test_values_of_other_kinds_are_left_to_the_check() -> None:
+    created = wire.decode_request('{"Cmd":"a b","Env":null,"HostConfig":{"memory":5,"Binds":null}}', ContainerCreate)
+    assert created.host_config is not None
+    assert (created.cmd, created.host_config.memory) == ("a b", 5)
+    with pytest.raises(errors.Invalid, match=r"\$\.Name"):
+        wire.decode_request('{"name":5}', ServiceSpec)
+    with pytest.raises(errors.Invalid):
+        wire.decode_request("[" * 100_000, ServiceSpec)

@@ -59,7 +59,7 @@ async def create(request: web.Request) -> web.Response:
     if not data:
         raise errors.Invalid("invalid JSON: got EOF while reading request body")
     refusals.check_container(data)
-    body = _with_network_named(wire.decode(data, ContainerCreate))
+    body = _with_network_named(wire.decode_request(data, ContainerCreate))
     made = await engine_of(request).containers.create(body, name)
     return answers.json({"Id": made.id, "Warnings": []}, 201)
 

@@ -39,7 +39,7 @@ async def create_secret(request: web.Request) -> web.Response:
     """`docker secret create`."""
     data = await requests.raw_body(request)
     refusals.check_secret(data)
-    made = await swarm_of(request).control.create_secret(wire.decode(data, SecretSpec))
+    made = await swarm_of(request).control.create_secret(wire.decode_request(data, SecretSpec))
     return answers.json({"ID": made.id}, 201)
 
 
@@ -70,7 +70,7 @@ async def create_config(request: web.Request) -> web.Response:
     """`docker config create`."""
     data = await requests.raw_body(request)
     refusals.check_secret(data)
-    made = await swarm_of(request).control.create_config(wire.decode(data, ConfigSpec))
+    made = await swarm_of(request).control.create_config(wire.decode_request(data, ConfigSpec))
     return answers.json({"ID": made.id}, 201)
 
 

@@ -79,7 +79,7 @@ async def _spec(request: web.Request) -> ServiceSpec:
     if not data:
         raise errors.Invalid("invalid JSON: got EOF while reading request body")
     refusals.check_service(data)
-    spec = wire.decode(data, ServiceSpec)
+    spec = wire.decode_request(data, ServiceSpec)
     mode = spec.mode
     if mode.global_ or mode.replicated_job or mode.global_job:
         return spec
