@@ -74,4 +74,4 @@ async def test_whenever_it_is_killed_the_next_start_is_clean_and_the_next_pull_s
         assert [again.read(image_id, f"f{number}") for number in range(4)] == contents
         assert again.temporary() == []
         check_consistent(again)
-    assert {"Pulling from app", "Extracting"} <= seen
+    assert "Pulling from app" in seen and len(seen) > 2, "it was killed at several moments"
