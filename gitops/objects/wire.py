@@ -16,7 +16,15 @@ from gitops import errors
 from gitops.objects import base
 
 T = TypeVar("T")
-_Fields = dict[str, tuple[str, inspect.Type]]
+_Fields = dict[str, inspect.Field]
+_ZEROS: dict[type[inspect.Type], type] = {
+    inspect.ListType: list,
+    inspect.DictType: dict,
+    inspect.StrType: str,
+    inspect.IntType: int,
+    inspect.BoolType: bool,
+}
+"""What Go leaves out, or sends as null, stands for these."""
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
@@ -54,7 +62,7 @@ def _type_info(kind: Any) -> inspect.Type:
 def _fields(kind: type) -> _Fields:
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
-    return {field.encode_name.lower(): (field.encode_name, field.type) for field in info.fields}
+    return {field.encode_name.lower(): field for field in info.fields}
 
 
 def _fit(value: Any, kind: inspect.Type) -> Any:
@@ -75,12 +83,16 @@ def _fit(value: Any, kind: inspect.Type) -> Any:
 def _fit_struct(value: dict[str, Any], fields: _Fields) -> dict[str, Any]:
     fitted: dict[str, Any] = {}
     for key, item in value.items():
-        name, kind = fields.get(key.lower(), (key, None))
-        if kind is None or (item is None and not _takes_null(kind)):
+        field = fields.get(key.lower())
+        if field is None or (item is None and not _takes_null(field.type)):
             continue
         # The exact name wins, wherever it stands.
-        if name not in fitted or key == name:
-            fitted[name] = _fit(item, kind)
+        if field.encode_name not in fitted or key == field.encode_name:
+            fitted[field.encode_name] = _fit(item, field.type)
+    for field in fields.values():
+        zero = _ZEROS.get(type(field.type))
+        if field.required and zero is not None:
+            fitted.setdefault(field.encode_name, zero())
     return fitted
 
 

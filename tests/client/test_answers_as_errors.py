@@ -52,6 +52,11 @@ def test_null_counts_as_absent_in_lists_too() -> None:
     assert (found.options, found.containers) == ({}, {})
 
 
+def test_null_and_nothing_stand_for_the_empty_value_of_a_field_that_must_be_there() -> None:
+    (found,) = wire.decode('[{"Id":"i","RepoTags":["a:1"],"RepoDigests":null,"Created":5}]', list[ImageSummary])
+    assert (found.repo_digests, found.size) == ([], 0)
+
+
 def test_a_wrong_type_is_named() -> None:
     with pytest.raises(errors.Invalid, match=r"\$\.Spec\.Name"):
         wire.decode('{"Spec":{"Name":5,"Labels":null}}', Service)

@@ -72,10 +72,11 @@ async def load(request: web.Request) -> web.StreamResponse:
         await _spool(request, path)
 
         async def run(report: Report) -> None:
-            names = await engine.images.load(path, (lambda _: None) if quiet else report)
-            for name in names:
-                label = "Loaded image ID" if name.startswith("sha256:") else "Loaded image"
-                report(Progress(stream=f"{label}: {name}\n"))
+            def tell(line: Progress) -> None:
+                if line.stream or not quiet:
+                    report(line)
+
+            await engine.images.load(path, tell)
 
         return await progress.answer(request, run)
 
