@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 STOP_ALL_MARKER = "stop-containers"
 """A file in the run root that makes the next shutdown end the containers and take their networks away too."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_STOP_TOGETHER = 8
 """Containers that are stopped at one time."""
 
 
@@ -116,9 +115,10 @@ async def _running_engine(config: EngineConfig, engine: Engine) -> AsyncIterator
         await engine.start()
         yield
         if _take_marker(config.run_root):
-            await _stop_containers(engine)
+            # The swarm's agent has ended by now, so nobody starts another.
+            await engine.containers.stop_all()
             await engine.networks.destroy()
-            _remove_cgroups(config.cgroup_parent)
+            await engine.containers.destroy()
     finally:
         await engine.close()
 
@@ -138,35 +138,3 @@ def _take_marker(run_root: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-async def _stop_containers(engine: Engine) -> None:
-    """Stop every container that runs; the swarm's agent has ended by now, so nobody starts another."""
-    limit = asyncio.Semaphore(_STOP_TOGETHER)
-
-    async def stop(container: str) -> None:
-        async with limit:
-            try:
-                await engine.containers.stop(container)
-            except errors.GitopsError as error:
-                log.error("container %s could not be stopped: %s", container[:12], error)
-
-    running = [item.id for item in engine.containers.list()]
-    log.info("stopping %d containers", len(running))
-    async with asyncio.TaskGroup() as group:
-        for container in running:
-            group.create_task(stop(container))
-
-
-def _remove_cgroups(parent: str) -> None:
-    """Take the parent away where nothing is in it any more; another engine may share it."""
-    from gitops.engine.containers import cgroups
-
-    for hierarchy in cgroups.hierarchies():
-        path = hierarchy.path / parent
-        try:
-            path.rmdir()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            log.warning("cgroup %s stays: %s", path, error.strerror)

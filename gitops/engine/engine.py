@@ -110,13 +110,15 @@ class Engine:
 
     async def _collect(self) -> None:
         """Layers that only a removed container kept go away with it."""
-        with self.events.subscribe() as events:
-            async for event in events:
-                if event.type == "container" and event.action == "destroy":
-                    try:
-                        await self.images.collect()
-                    except errors.GitopsError as error:
-                        log.warning("layers that nobody needs could not be removed: %s", error)
+        while True:
+            try:
+                with self.events.subscribe() as events:
+                    async for event in events:
+                        if event.type == "container" and event.action == "destroy":
+                            await self.images.collect()
+            except errors.GitopsError as error:
+                # A subscription that was overrun among them: the next one, and the next removal, make up for it.
+                log.warning("layers that nobody needs could not be removed: %s", error)
 
 
 async def _version_of(program: str) -> str:

@@ -1,4 +1,4 @@
-"""The labels that say who owns what, and the fields of ours that the Engine API lacks."""
+"""The labels that say who owns what."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ NAME = "gitops.name"
 HASH = "gitops.hash"
 NAMESPACE = "com.docker.stack.namespace"
 """Docker's own, so that `docker stack` sees our stacks."""
-EXTENSION = "gitops.x."
-"""Prefix of fields that the API lacks."""
 
 
 def engine_name(stack: str, name: str) -> str:

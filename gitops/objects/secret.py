@@ -1,4 +1,4 @@
-"""Secrets and configs. A secret's data never leaves through the API; `SecretData` can't be printed."""
+"""Secrets and configs. A secret's data never leaves through the API, and no repr shows it."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from gitops import config
 from gitops.api import answers, hostfacts, middleware
 from gitops.api.context import engine_of, swarm_of
 from gitops.engine.engine import Engine
+from gitops.engine.networks import ipam
 from gitops.objects import base, system
 
 
@@ -148,7 +149,7 @@ def _drivers(engine: Engine) -> dict[str, Any]:
         "InitCommit": {"ID": "", "Expected": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "GenericResources": None,
-        "DefaultAddressPools": [{"Base": pool, "Size": 16} for pool in engine.config.local_pools],
+        "DefaultAddressPools": [{"Base": pool, "Size": ipam.CUT_PREFIX} for pool in engine.config.local_pools],
     }
 
 

@@ -119,6 +119,7 @@ class Catalogue:
             raise errors.Invalid(f"network {spec.name} ({network.id}) has no subnet yet")
         layout = ipam.layout(config, ipam.parse_network(config.subnet, "subnet"))
         driver = network.driver_state or spec.driver_configuration
+        options = dict(driver.options) if driver else {}
         return NetworkRecord(
             id=network.id,
             name=spec.name,
@@ -133,8 +134,8 @@ class Catalogue:
             internal=spec.internal,
             attachable=spec.attachable,
             ingress=spec.ingress,
-            mtu=_OVERLAY_MTU,
-            options=dict(driver.options) if driver else {},
+            mtu=_mtu(options, _OVERLAY_MTU),
+            options=options,
             labels=dict(spec.labels),
         )
 
@@ -278,8 +279,8 @@ def _boolean(options: Mapping[str, str], key: str) -> bool:
     return value
 
 
-def _mtu(options: Mapping[str, str]) -> int:
-    text = options.get(_MTU, str(_DEFAULT_MTU))
+def _mtu(options: Mapping[str, str], default: int = _DEFAULT_MTU) -> int:
+    text = options.get(_MTU, str(default))
     if not text.isdecimal() or not 68 <= int(text) <= 65535:
         raise errors.Invalid(f"invalid value {text!r} of option {_MTU}: a number from 68 to 65535 is wanted")
     return int(text)

@@ -94,7 +94,7 @@ class Publishing:
                 wanted[claim] = port
         gone = [claim for claim in self._shared if claim not in wanted]
         self._shared = wanted
-        self._database.put(records.SHARED, records.SHARED_KEY, SharedPorts(tuple(wanted.values())))
+        self._keep()
         return failures, gone
 
     def drop(self, address: str) -> bool:
@@ -107,7 +107,13 @@ class Publishing:
             if address in port.addresses
         }
         self._shared.update(changed)
+        if changed:
+            self._keep()
         return bool(changed)
+
+    def _keep(self) -> None:
+        """Store what is shared: after a crash no rule may lead to an address that has another owner by then."""
+        self._database.put(records.SHARED, records.SHARED_KEY, SharedPorts(tuple(self._shared.values())))
 
     def free(self, claims: Iterable[Claim]) -> None:
         """Free claims that `share` gave up, unless they were shared again since."""
