@@ -35,7 +35,8 @@ class SourceText:
     """A manifest's text: of a file, or rendered from a template (lines are then those of the result)."""
 
     name: str
-    text: str
+    text: str = field(repr=False)
+    """May hold a secret, as all that is made of it: none of it is shown by `repr`."""
     is_rendered: bool = False
     directory: str = ""
     """The file's real directory: what relative paths in it start from."""
@@ -45,8 +46,8 @@ class SourceText:
 class Parsed:
     """One document, apart from the file that it stands in. `model` is None where something is wrong with it."""
 
-    root: Node
-    data: Any
+    root: Node = field(repr=False)
+    data: Any = field(repr=False)
     kind: str
     model: Manifest | None
     issues: tuple[Issue, ...]

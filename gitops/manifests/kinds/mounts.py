@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gitops.manifests.kinds.base import Model, optional
-from gitops.manifests.kinds.findings import problem, shown
+from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.kinds.values import AbsolutePath, Bool, Mode, Name, Size, absolute, text
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -108,12 +108,12 @@ def _whole(mount: MountFields) -> MountFields:
     if mount.type == "bind":
         if not mount.source:
             raise problem("a bind mount needs a source", "an absolute path of the host")
+        findings = Findings()
         try:
             absolute(mount.source)
         except PydanticCustomError as error:
-            raise problem(
-                f"{shown(mount.source)} isn't absolute", "a path of the host that runs it", "source"
-            ) from error
+            findings.take(error, "source")
+        findings.finish()
     if mount.type == "tmpfs" and mount.source:
         raise problem("a tmpfs mount has no source", "leave it out", "source")
     return mount

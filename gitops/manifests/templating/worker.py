@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 HEADER = struct.Struct(">I")
 MEMORY_BYTES = 384 << 20
-CPU_S = 5
+CPU_S = 3
 """Of processor time for one template."""
 OUTPUT_CHARACTERS = 4 << 20
 _NAME = "<template>"

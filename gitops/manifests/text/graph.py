@@ -120,7 +120,7 @@ def _compose(text: str) -> list[Node]:
     nodes: list[Node] = []
     while parser.check_node():
         node = parser.get_node()
-        if not (isinstance(node, ScalarNode) and node.value == "" and node.ctag is UNTAGGED):
+        if not (isinstance(node, ScalarNode) and not node.value and not node.style and node.ctag is UNTAGGED):
             nodes.append(node)
     return nodes
 

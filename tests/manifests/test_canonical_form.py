@@ -1,0 +1,219 @@
+"""The canonical form: the same for what a manifest makes and for what comes back from the API, however it is put."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from gitops import manifests
+from gitops.manifests import canonical
+from gitops.manifests.convert import service as conversion
+from gitops.manifests.kinds.service import Service
+from gitops.objects import base, defaults, labels
+from gitops.objects.container import Volume, VolumeCreate
+from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate, NetworkResource
+from gitops.objects.secret import ConfigSpec
+from gitops.objects.service import ServiceSpec
+
+NAMES = st.text(alphabet="abc", min_size=1, max_size=3)
+DURATIONS = st.sampled_from(["0s", "1s", "1m30s", "250ms"])
+SIZES = st.sampled_from(["64M", "1G", 8 << 20])
+COUNTS = st.integers(0, 20)
+
+
+def optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+UPDATES = optional(
+    parallelism=COUNTS,
+    delay=DURATIONS,
+    failure_action=st.sampled_from(["pause", "continue"]),
+    monitor=DURATIONS,
+    max_failure_ratio=st.sampled_from([0, 0.1, 0.25, 1]),
+    order=st.sampled_from(["stop-first", "start-first"]),
+)
+TEXT_MAPS = st.dictionaries(NAMES, st.text(alphabet="xy= ", max_size=3), max_size=4)
+SPECS = optional(
+    command=st.lists(NAMES, max_size=3),
+    entrypoint=st.lists(NAMES, max_size=2),
+    user=NAMES,
+    group_add=st.lists(NAMES, max_size=3),
+    init=st.booleans(),
+    tty=st.booleans(),
+    read_only=st.booleans(),
+    stop_signal=st.sampled_from(["TERM", "SIGTERM", "9"]),
+    stop_grace_period=DURATIONS,
+    environment=TEXT_MAPS,
+    labels=TEXT_MAPS,
+    healthcheck=optional(test=st.just("true"), interval=DURATIONS, retries=COUNTS),
+    ports=st.lists(st.sampled_from(["1:80", "2:80", "3:53/udp", "80", "90/udp"]), max_size=4, unique=True),
+    volumes=st.lists(st.sampled_from(["/a:/a", "/b:/b:ro", "/c"]), max_size=3, unique=True),
+    tmpfs=st.just(["/run:size=1m"]),
+    cap_add=st.lists(st.sampled_from(["CHOWN", "CAP_KILL", "NET_RAW"]), max_size=3, unique=True),
+    sysctls=st.dictionaries(st.sampled_from(["net.a", "net.b"]), NAMES),
+    ulimits=st.dictionaries(st.sampled_from(["nofile", "core"]), COUNTS),
+    dns=st.just(["10.0.0.1", "10.0.0.2"]),
+    extra_hosts=st.lists(st.sampled_from(["a:10.0.0.1", "b:10.0.0.2", "a:10.0.0.3"]), max_size=3, unique=True),
+    oom_score_adj=st.integers(-1000, 1000),
+    logging=st.just({"options": {"max-size": "10m"}}),
+    deploy=optional(
+        replicas=COUNTS,
+        labels=TEXT_MAPS,
+        update_config=UPDATES,
+        rollback_config=UPDATES,
+        restart_policy=optional(
+            condition=st.sampled_from(["none", "on-failure", "any"]), delay=DURATIONS, max_attempts=COUNTS
+        ),
+        resources=optional(limits=optional(memory=SIZES, pids=COUNTS), reservations=optional(cpus=st.just("0.5"))),
+        placement=optional(
+            constraints=st.lists(st.sampled_from(["node.role==worker", "node.id != x"]), max_size=2, unique=True),
+            max_replicas_per_node=COUNTS,
+        ),
+    ),
+)
+
+
+@dataclasses.dataclass
+class Case:
+    spec: ServiceSpec
+    form: canonical.Canonical
+
+
+def declared(spec: dict[str, Any]) -> ServiceSpec:
+    """What a manifest with this spec becomes, without going through files."""
+    from gitops.manifests.catalog import Catalog, Item
+    from gitops.manifests.documents import SourceText, parse
+
+    document = parse(SourceText("a.yaml", "apiVersion: gitops/v1\nkind: Stack\nmetadata: {name: a}\n"))[0]
+    data = {
+        "apiVersion": "gitops/v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "stack": "site"},
+        "spec": {"image": "nginx", **spec},
+    }
+    model = Service.model_validate(data)
+    item = Item(document, None, "Service", "site", "web", model, "site_web")  # type: ignore[arg-type]
+    catalog = Catalog(manifests.LoadOptions(), {})
+    found = conversion.convert(catalog, item)
+    assert not catalog.problems
+    assert isinstance(found.spec, ServiceSpec)
+    return found.spec
+
+
+def as_from_the_api(spec: ServiceSpec, draw: st.DataObject) -> ServiceSpec:
+    """The spec with defaults inserted, network ids for names, lists in another order, through JSON."""
+    filled = defaults.fill(spec) if draw.draw(st.booleans()) else spec
+    container = filled.task_template.container_spec
+    assert container is not None
+
+    def shuffled(items: list[Any]) -> list[Any]:
+        return list(draw.draw(st.permutations(items)))
+
+    container = replace(
+        container,
+        image="docker.io/library/nginx:latest",
+        env=shuffled(container.env),
+        mounts=shuffled(container.mounts),
+        groups=shuffled(container.groups),
+        hosts=shuffled(container.hosts),
+        ulimits=shuffled(container.ulimits),
+        capability_add=shuffled(container.capability_add),
+        isolation=draw.draw(st.sampled_from(["", "default"])),
+    )
+    networks = [replace(network, target="id-of-" + network.target) for network in filled.task_template.networks]
+    template = replace(filled.task_template, container_spec=container, networks=networks, force_update=3)
+    endpoint = filled.endpoint_spec
+    if endpoint is not None:
+        endpoint = replace(endpoint, ports=shuffled(endpoint.ports))
+    filled = replace(filled, task_template=template, endpoint_spec=endpoint)
+    return base.from_json(base.to_json(filled), ServiceSpec)
+
+
+@given(SPECS, st.data())
+def test_a_service_comes_back_from_the_api_as_what_was_declared(spec: dict[str, Any], data: st.DataObject) -> None:
+    wanted = declared(spec)
+    live = as_from_the_api(wanted, data)
+    names = canonical.Names(networks={"id-of-site_default": "site_default"})
+    assert canonical.service(live, names) == canonical.service(wanted)
+    assert wanted.labels[labels.HASH] == canonical.digest(canonical.service(live, names))
+
+
+@given(SPECS, SPECS)
+def test_two_services_have_one_form_only_if_they_mean_the_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    first, second = defaults.fill(declared(one)), defaults.fill(declared(other))
+    if first.update_config != second.update_config or first.mode != second.mode:
+        assert canonical.service(first) != canonical.service(second)
+    for spec in (first, second):
+        container = spec.task_template.container_spec
+        assert container is not None
+        form = canonical.service(spec)
+        assert form.get("environment", {}) == dict(item.split("=", 1) for item in container.env)
+
+
+@pytest.mark.parametrize("text", ["A", "A="])
+def test_a_variable_that_is_unset_empty_or_missing_is_three_things(text: str) -> None:
+    spec = declared({})
+    container = spec.task_template.container_spec
+    assert container is not None
+    other = replace(spec, task_template=replace(spec.task_template, container_spec=replace(container, env=[text])))
+    assert canonical.service(other) != canonical.service(spec)
+    assert canonical.service(other)["environment"] == {"A": canonical.UNSET if text == "A" else ""}
+
+
+def test_what_the_engine_chooses_for_a_network_is_no_difference() -> None:
+    plain = NetworkCreate(name="a", driver="overlay", scope="swarm", labels={"x": "y", labels.HASH: "1"})
+    live = NetworkResource(
+        name="a",
+        id="1",
+        created="",
+        scope="swarm",
+        driver="overlay",
+        ipam=IPAM(config=[IPAMConfig(subnet="10.0.1.0/24", gateway="10.0.1.1")]),
+        options={"com.docker.network.driver.overlay.vxlanid_list": "4097"},
+        labels={"x": "y", labels.HASH: "2"},
+    )
+    assert canonical.network(live, plain) == canonical.network(plain)
+    subnet = replace(plain, ipam=IPAM(config=[IPAMConfig(subnet="10.0.1.0/24")]))
+    assert canonical.network(live, subnet) == canonical.network(subnet)
+    other = replace(plain, ipam=IPAM(config=[IPAMConfig(subnet="10.0.2.0/24")]))
+    assert canonical.network(live, other) != canonical.network(other)
+    assert canonical.network(replace(live, internal=True), plain) != canonical.network(plain)
+
+
+def test_a_volume_comes_back_as_it_was_made() -> None:
+    made = VolumeCreate("a", driver_opts={"type": "tmpfs"}, labels={"x": ""})
+    live = Volume("a", options={"type": "tmpfs"}, labels={"x": ""}, mountpoint="/var/lib/x")
+    assert canonical.volume(made) == canonical.volume(live)
+    assert canonical.volume(VolumeCreate("a")) == canonical.volume(Volume("a"))
+
+
+def test_the_version_in_a_name_stands_for_the_content() -> None:
+    assert canonical.config(ConfigSpec("site_a-0123456789ab", data=b"x")) == {"version": "0123456789ab"}
+    assert canonical.config(ConfigSpec("made-by-hand")) == {}
+
+
+def test_an_image_changes_with_the_content_and_the_mode_of_its_files(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        "apiVersion: gitops/v1\nkind: Image\nmetadata: {name: a}\nspec:\n  reference: a:1\n"
+        "  build: {layers: [{files: [{from: www, to: /www}, {from: tool, to: /tool}]}]}\n"
+    )
+    (tmp_path / "www").mkdir()
+    page, tool = tmp_path / "www" / "page.yaml", tmp_path / "tool"
+    page.write_text("no manifest, but part of an image")
+    tool.write_text("x")
+    hashes = [manifests.load(tmp_path).objects[0].hash]
+    page.write_text("other")
+    hashes.append(manifests.load(tmp_path).objects[0].hash)
+    tool.chmod(0o700)
+    hashes.append(manifests.load(tmp_path).objects[0].hash)
+    (tmp_path / "www" / "link").symlink_to("page.yaml")
+    hashes.append(manifests.load(tmp_path).objects[0].hash)
+    assert len(set(hashes)) == 4
+    assert manifests.load(tmp_path).objects[0].hash == hashes[-1]
