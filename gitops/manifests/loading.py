@@ -17,6 +17,7 @@ from gitops.manifests.documents import Document, SourceText
 from gitops.manifests.kinds import image as image_kind
 from gitops.manifests.kinds import stack as stack_kind
 from gitops.manifests.options import LoadOptions
+from gitops.manifests.problems import one_line
 from gitops.manifests.repository import Refused, Repository, root_of
 from gitops.manifests.templating import values as template_values
 from gitops.manifests.templating.renderer import Renderer, TemplateProblem
@@ -174,7 +175,9 @@ def _file(path: Path, name: str, repository: Repository, renderer: Renderer | No
         width = len(line.strip())
         column = len(line) - len(line.lstrip()) + 1
         file.problems.append(
-            errors.Problem(name, error.line, column, "", f"template: {error.reason}", error.hint, line, max(width, 1))
+            errors.Problem(
+                name, error.line, column, "", one_line(f"template: {error.reason}"), error.hint, line, max(width, 1)
+            )
         )
     for document in file.documents:
         file.problems += document.problems()

@@ -46,6 +46,13 @@ def field_name(path: Path) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """A message without line breaks and control characters, whatever of a file is repeated in it."""
+    if text.isprintable():
+        return text
+    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
+
+
 def extensions(error: ValidationError) -> list[Path]:
     """The paths of `x-…` keys among the unknown ones: they are allowed, and to be taken out."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
