@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,8 +27,8 @@ from gitops.manifests.text.construct import Path
 from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProblem
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_CACHE_TEXT = 32 << 20
-"""Characters of text whose documents are kept, least recently used first to go."""
+_CACHE_TEXT = 4 << 20
+"""Characters of text whose documents are kept, least recently used first to go; a node graph takes forty times that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,8 @@ def text_problem(source: SourceText, found: TextProblem) -> errors.Problem:
 
 _cache: OrderedDict[bytes, tuple[int, tuple[Parsed, ...]]] = OrderedDict()
 _cached_size = 0
+_cache_lock = threading.Lock()
+"""A load runs in a thread of its own, and there may be two."""
 
 
 def parse(source: SourceText) -> list[Document]:
@@ -187,19 +190,26 @@ def parse(source: SourceText) -> list[Document]:
     Raises:
         TextProblem: the text is no YAML.
     """
-    global _cached_size
     key = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).digest()
-    known = _cache.get(key)
+    with _cache_lock:
+        known = _cache.get(key)
+        if known is not None:
+            _cache.move_to_end(key)
     if known is None:
         known = len(source.text), tuple(_parse(root) for root in graph.compose(source.text))
-        _cache[key] = known
-        _cached_size += known[0]
+        _keep(key, known)
+    return [Document(source, parsed, Positions(parsed.root)) for parsed in known[1]]
+
+
+def _keep(key: bytes, entry: tuple[int, tuple[Parsed, ...]]) -> None:
+    global _cached_size
+    with _cache_lock:
+        if key not in _cache:
+            _cached_size += entry[0]
+        _cache[key] = entry
         while _cached_size > _CACHE_TEXT and len(_cache) > 1:
             _, (size, _) = _cache.popitem(last=False)
             _cached_size -= size
-    else:
-        _cache.move_to_end(key)
-    return [Document(source, parsed, Positions(parsed.root)) for parsed in known[1]]
 
 
 def _parse(root: Node) -> Parsed:

@@ -54,11 +54,10 @@ class Repository:
 
     def shown(self, path: Path) -> str:
         """A path as people see it: relative to what was given, where it lies near."""
-        if path.is_relative_to(self.shown_from):
-            return str(path.relative_to(self.shown_from))
-        if path.is_relative_to(self.root):
-            return os.path.relpath(path, self.shown_from)
-        return str(path)
+        below = _below(path, self.shown_from)
+        if below is not None:
+            return below or "."
+        return os.path.relpath(path, self.shown_from) if _below(path, self.root) is not None else str(path)
 
     def resolve(self, directory: str, text: str, *, is_data: bool = True) -> Path:
         """Where a path in a manifest leads, links resolved. `is_data`: what lies there is no manifest.
@@ -141,12 +140,13 @@ class Repository:
 
     def _base(self, real: Path, text: str = "") -> Path:
         """What allows the path to be read; `text` is how the manifest says it."""
-        if real.is_relative_to(self.root):
-            if ".git" in real.relative_to(self.root).parts:
+        below = _below(real, self.root)
+        if below is not None:
+            if ".git" in below.split("/"):
                 raise Refused("files of git itself are not read", "copy what is needed")
             return self.root
         for path in self.allowed:
-            if real.is_relative_to(path):
+            if _below(real, path) is not None:
                 return path
         raise Refused(
             f"{(text or str(real))!r} leads outside of the repository",
@@ -161,7 +161,7 @@ class Repository:
         try:
             current = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                *parents, name = real.relative_to(base).parts
+                *parents, name = (_below(real, base) or "").split("/")
                 for part in parents:
                     below = os.open(part, _OPEN | os.O_DIRECTORY, dir_fd=current)
                     os.close(current)
@@ -177,6 +177,18 @@ class Repository:
             os.close(descriptor)
             raise Refused("is no regular file")
         return descriptor
+
+
+def _below(path: Path, base: Path) -> str | None:
+    """What is left of a normal path below `base` ("" is `base` itself); None if it lies elsewhere.
+
+    `Path.relative_to` does the same in many times the time, and this is asked a few times of every file.
+    """
+    text, prefix = str(path), str(base)
+    if text == prefix:
+        return ""
+    prefix = prefix if prefix.endswith("/") else prefix + "/"
+    return text[len(prefix) :] if text.startswith(prefix) else None
 
 
 _archives: dict[tuple[str, int, int, int], str] = {}
