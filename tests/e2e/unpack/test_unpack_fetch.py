@@ -390,3 +390,23 @@ async def test_closing_ends_the_zygote(lab: Any, fetch: Any) -> None:
     assert not is_alive(pid)
     with pytest.raises(errors.RuntimeFailure, match="not running"):
         await lab.unpacker.unpack(fetch(), lambda _: None)
+
+
+async def test_a_job_that_is_cancelled_as_its_worker_ends_leaves_the_zygote_alive(
+    lab: Any, layer: Any, entry: Any
+) -> None:
+    data = layer(entry("f", b"hello"))
+    source = lab.folder / "layer"
+    source.write_bytes(data)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    for number in range(400):
+        target = lab.folder / f"target-{number}"
+        target.mkdir()
+        seen = asyncio.Event()
+        job = unpack.LayerJob(unpack.FileSource(source), target, digest, diff_id=digest)
+        task = asyncio.create_task(lab.unpacker.unpack(job, lambda _, seen=seen: seen.set()))
+        await seen.wait()
+        await asyncio.sleep(number % 40 / 10_000)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled() or task.exception() is None, task.exception()

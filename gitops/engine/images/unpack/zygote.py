@@ -99,6 +99,8 @@ class _Zygote:
 
     def _hung_up(self, job: _Job) -> None:
         """The daemon doesn't want the job any more; the worker is not reaped yet, so the pid is its own."""
+        if job.connection.fileno() < 0:
+            return  # the worker ended in this very round, and was reaped before its connection's turn came
         self._selector.unregister(job.connection)
         os.kill(job.pid, signal.SIGKILL)
 
