@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from gitops import errors
 from gitops.objects.network import IPAM, NetworkCreate, NetworkDriver, NetworkObject, NetworkSpec
 from gitops.objects.service import EndpointSpec, Service
-from gitops.objects.task import Task, TaskState
+from gitops.objects.task import Task
 from gitops.swarm.manager import addresses, refusals, validation
 from gitops.swarm.manager.control import filters as filtering
 from gitops.swarm.manager.control.base import ControlBase, find
@@ -160,12 +160,8 @@ def _uses(view: View, network: NetworkObject) -> Iterator[Service | Task]:
     if network.spec.ingress:
         return
     for task in view.all(Task):
-        # What is about to stop doesn't count: `docker stack rm` removes networks right after their services.
-        is_doomed = task.desired_state.rank > TaskState.RUNNING.rank or view.get(Service, task.service_id) is None
-        if (
-            not is_doomed
-            and not task.status.state.is_terminal
-            and any(item.network.id == network.id for item in task.networks_attachments)
+        if not task.status.state.is_terminal and any(
+            item.network.id == network.id for item in task.networks_attachments
         ):
             yield task
 
