@@ -96,9 +96,11 @@ class Engine:
     async def components(self) -> dict[str, str]:
         """The programs that containers run by, with their versions."""
         found = {}
-        for name in ("crun", "conmon"):
+        # Without a root of ours crun makes its own, even to tell its version.
+        options = {"crun": ["--root", str(self.config.run_root / "state")], "conmon": []}
+        for name, words in options.items():
             if shutil.which(name):
-                found[name] = await _version_of(name)
+                found[name] = await _version_of(name, *words)
         return found
 
     def _identity(self) -> str:
@@ -121,10 +123,10 @@ class Engine:
                 log.warning("layers that nobody needs could not be removed: %s", error)
 
 
-async def _version_of(program: str) -> str:
+async def _version_of(program: str, *options: str) -> str:
     """The version in the first line of `program --version`, "" where it doesn't say."""
     process = await asyncio.create_subprocess_exec(
-        program, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        program, *options, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     try:
         output, _ = await asyncio.wait_for(process.communicate(), _PROGRAM_TIMEOUT_S)

@@ -105,7 +105,8 @@ class Runtime:
         crun = shutil.which("crun")
         self.is_crun = crun is not None
         self.path = Path(crun) if crun else _find("runc", "crun")
-        version = await processes.run([self.path, "--version"], timeout_s=_CALL_TIMEOUT_S)
+        # Without a root of ours crun makes its own, even to tell its version.
+        version = await processes.run([self.path, "--root", self.state, "--version"], timeout_s=_CALL_TIMEOUT_S)
         self.version = version.output.splitlines()[0] if version.output else self.path.name
         if not self.is_crun:
             return ["crun isn't installed: containers are started with runc, which takes longer"]
