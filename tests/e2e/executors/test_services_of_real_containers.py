@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -211,7 +213,7 @@ def test_what_died_while_no_daemon_ran_is_replaced(ready: Any) -> None:
     before = running(ready, 2)
     pid = before[0]["Status"]["ContainerStatus"]["PID"]
     ready.kill()
-    ready.run("kill", "-9", str(pid))
+    os.kill(pid, signal.SIGKILL)
     ready.start()
     ready.wait(lambda: len([task for task in tasks(ready) if task["Status"]["State"] == "failed"]) == 1, 30)
     after = running(ready, 2)

@@ -89,7 +89,7 @@ async def test_a_neighbour_cannot_reach_loopback_ports_by_our_translation(world:
     await service.publish(f"{1:064x}", [PublishedPort(80, "tcp", 8080, "127.0.0.2")])
     # The neighbour sends 127.0.0.2 over the wire, as a hostile one can.
     client = f"--net={world.client}"
-    world.run("nsenter", client, "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
+    world.run("nsenter", client, "busybox", "sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
     world.run("nsenter", client, "ip", "route", "del", "local", "127.0.0.0/8", "dev", "lo", "table", "local")
     world.run("nsenter", client, "ip", "route", "add", "127.0.0.2/32", "via", HOST, "dev", "up0", "src", CLIENT)
     with world.serve(web.path, 80, "web"):
