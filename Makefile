@@ -2,15 +2,18 @@
 # On a bare Debian or Ubuntu machine, as root: `make demo` runs the main job, `make test` runs all tests.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 PYTHON ?=
 BIN := .venv/bin
+# Tests with real containers at a time: each has a network namespace, roots and cgroups of its own.
+E2E_WORKERS ?= 2
 
-.PHONY: demo demo-down install dev check format schemas test test-unit test-e2e soak bench clean
+.PHONY: demo demo-down install dev check format schemas test test-unit test-e2e soak bench clean root
 
-demo: install                   ## install what is needed and run the examples
+demo: root install              ## install what is needed and run the examples
 	@scripts/demo up
 
-demo-down:                      ## take away all that the demo made
+demo-down: root                 ## take away all that the demo made
 	@scripts/demo down
 
 install: .venv/.installed       ## what the product needs: Debian packages and a virtual environment in the checkout
@@ -40,20 +43,23 @@ format: dev
 schemas: dev
 	$(BIN)/python -m gitops.manifests.schema
 
-test: test-unit test-e2e        ## all tests, the ones with real containers included
+test: root test-unit test-e2e   ## all tests, the ones with real containers included
 	@echo "All tests passed. Left to \`make soak\`: the long repetitions of the fault tests (pytest -m soak)."
 
 test-unit: dev
 	$(BIN)/pytest -q -n auto -m "not e2e and not soak"
 
-test-e2e: dev
-	$(BIN)/pytest -q -m "e2e and not soak"
+test-e2e: root dev
+	$(BIN)/pytest -q -n $(E2E_WORKERS) --dist worksteal -m "e2e and not soak"
 
-soak: dev                       ## the fault tests many times over; hours
+soak: root dev                  ## the fault tests many times over; hours
 	$(BIN)/pytest -q -m soak --timeout 7200
 
-bench: dev                      ## figures beside Docker's, in the same run
+bench: root dev                 ## figures beside Docker's, in the same run
 	$(BIN)/python -m benchmarks
+
+root:
+	@[ "$$(id -u)" -eq 0 ] || { echo "error: this works with real containers and needs root: run it as root" >&2; exit 1; }
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
