@@ -50,7 +50,7 @@ test-unit: dev
 	$(BIN)/pytest -q -n auto -m "not e2e and not soak"
 
 test-e2e: root dev
-	$(BIN)/pytest -q -n $(E2E_WORKERS) --dist worksteal -m "e2e and not soak"
+	$(BIN)/pytest -q -n $(E2E_WORKERS) --dist worksteal --durations 15 --durations-min 5 -m "e2e and not soak"
 
 soak: root dev                  ## the fault tests many times over; hours
 	$(BIN)/pytest -q -m soak --timeout 7200
