@@ -126,7 +126,7 @@ def diff(
 @_allow_empty
 @_timeout
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
-@click.option("--start-engine", is_flag=True, help="Start the built-in engine as a swarm of one, if none listens.")
+@click.option("--start-engine", is_flag=True, help="Start the built-in engine where none runs, as a swarm of one node.")
 def apply(
     path: Path,
     env: str,

@@ -14,10 +14,12 @@ from gitops import config, errors
 def ensure(host: str | None, *, start_engine: bool, yes: bool) -> None:
     """Start the built-in engine as a swarm of one, if no other is named and none runs.
 
-    An engine that runs is never changed behind its owner's back: if it is in no swarm, the apply says so.
+    An engine that runs is never changed behind its owner's back: if it is in no swarm, it becomes one of one node only
+    with `start_engine`.
 
     Raises:
         errors.Unavailable: none runs, and none is to be started.
+        errors.NotInSwarm: one runs, in no swarm, and is to be left so.
     """
     from gitops import client as clients
     from gitops.daemon import background
@@ -25,7 +27,12 @@ def ensure(host: str | None, *, start_engine: bool, yes: bool) -> None:
     if host or os.environ.get(clients.HOST_VARIABLE):
         return
     settings = config.EngineConfig()
-    if background.status(settings).pid is not None:
+    found = background.status(settings)
+    if found.pid is not None:
+        if found.swarm == "inactive" and not start_engine:
+            raise errors.NotInSwarm("the engine is in no swarm: say --start-engine to make it a swarm of one node")
+        if found.swarm == "inactive":
+            asyncio.run(_swarm())
         return
     if not start_engine:
         question = "No engine runs on this host. Start the built-in one, as a swarm of one node?"
