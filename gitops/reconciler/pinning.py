@@ -20,6 +20,8 @@ from gitops.objects.service import Service, ServiceSpec
 from gitops.oci import reference as references
 from gitops.reconciler.images import Known
 
+_PARALLEL = 8
+
 Credentials = Callable[[str], AuthConfig | None]
 """From an image reference to what its registry wants."""
 
@@ -42,7 +44,8 @@ async def pin(
     """Give every service of `desired` its image by digest, where that can be had."""
     wanted = {_image(item.spec): _live_image(item, live) for item in desired.of("Service") if _is_service(item)}
     names = sorted(wanted)
-    found = await asyncio.gather(*(_digest(client, name, wanted[name], known, credentials) for name in names))
+    lookup = _Lookup(client, known, credentials)
+    found = await asyncio.gather(*(lookup.digest(name, wanted[name]) for name in names))
     pins = dict(zip(names, found, strict=True))
     warnings = tuple(
         f"image {name} could not be found in its registry to record its digest: each node runs what it gets under"
@@ -75,21 +78,38 @@ def _live_image(item: Desired, live: Mapping[str, Service]) -> str:
     return container.image if container else ""
 
 
-async def _digest(
-    client: clients.EngineClient, name: str, live: str, known: Mapping[str, Known], credentials: Credentials
-) -> str:
-    parsed = references.parse(name)
-    if parsed.digest:
-        return parsed.digest
-    if name in known and known[name].digest:
-        return known[name].digest
-    if live and bare(live) == name and (digest := references.parse(live).digest):
-        return digest
-    try:
-        descriptor = (await client.distribution(name, auth=credentials(name))).descriptor
-    except errors.GitopsError:
-        return await _local_digest(client, name)
-    return str(descriptor.get("digest", ""))
+class _Lookup:
+    """Finds digests, a few at a time; a registry that can't be reached is not asked again in the same run."""
+
+    def __init__(self, client: clients.EngineClient, known: Mapping[str, Known], credentials: Credentials) -> None:
+        self._client = client
+        self._known = known
+        self._credentials = credentials
+        self._slots = asyncio.Semaphore(_PARALLEL)
+        self._unreachable: set[str] = set()
+
+    async def digest(self, name: str, live: str) -> str:
+        """The digest that `name` stands for; "" where it can't be had. `live` is the image that the service has now."""
+        parsed = references.parse(name)
+        if parsed.digest:
+            return parsed.digest
+        if name in self._known and self._known[name].digest:
+            return self._known[name].digest
+        if live and bare(live) == name and (digest := references.parse(live).digest):
+            return digest
+        async with self._slots:
+            return await self._ask(name, parsed.domain)
+
+    async def _ask(self, name: str, registry: str) -> str:
+        if registry not in self._unreachable:
+            try:
+                found = await self._client.distribution(name, auth=self._credentials(name))
+                return str(found.descriptor.get("digest", ""))
+            except (errors.Unavailable, errors.RuntimeFailure):
+                self._unreachable.add(registry)
+            except (errors.NotFound, errors.Denied, errors.Invalid, errors.Unsupported):
+                pass  # perhaps the engine has it under that name; else the caller warns
+        return await _local_digest(self._client, name)
 
 
 async def _local_digest(client: clients.EngineClient, name: str) -> str:
