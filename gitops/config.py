@@ -15,7 +15,7 @@ MIN_API_VERSION = "1.24"
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What an engine is told at its start. With other roots and another parent, engines on one machine share nothing."""
+    """What an engine is told at its start. With other roots and another parent, engines on a machine share nothing."""
 
     data_root: Path = DATA_ROOT
     """Images, containers, volumes, databases. Survives a reboot; mode 0700."""
