@@ -39,7 +39,7 @@ def test_a_swarm_is_made_shown_and_left(host: Any) -> None:
     assert "is now a manager" in host.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     again = host.run("docker", "swarm", "init", check=False)
     assert "already part of a swarm" in again.stderr
-    info = json.loads(host.docker("info", "--format", "json"))["Swarm"]
+    info = json.loads(host.docker("info", "--format", "{{json .}}"))["Swarm"]
     assert (info["LocalNodeState"], info["ControlAvailable"], info["Managers"]) == ("active", True, 1)
     assert host.docker("node", "ls", "--format", "{{.Self}} {{.Status}} {{.ManagerStatus}}").strip() == (
         "true Ready Leader"
@@ -130,6 +130,7 @@ def test_what_is_wrong_with_a_service_is_said(loaded: Any) -> None:
 
 def test_stacks_are_deployed_listed_and_removed(loaded: Any, tmp_path: Path) -> None:
     compose = {
+        "version": "3.8",
         "services": {
             "web": {
                 "image": "app:1",
@@ -141,7 +142,7 @@ def test_stacks_are_deployed_listed_and_removed(loaded: Any, tmp_path: Path) -> 
         }
     }
     (tmp_path / "stack.json").write_text(json.dumps(compose))
-    options = ("--detach=true", "--resolve-image", "never", "-c", str(tmp_path / "stack.json"))
+    options = ("--resolve-image", "never", "-c", str(tmp_path / "stack.json"))
     deploy = ("stack", "deploy", *options, "book")
     loaded.docker(*deploy)
     loaded.wait(lambda: "2/2" in loaded.docker("stack", "services", "book"), 20)

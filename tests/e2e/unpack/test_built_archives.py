@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,10 +102,12 @@ async def test_layers_of_an_archive_go_straight_to_the_unpacker(
 def dockerd(tmp_path: Path) -> Iterator[Callable[..., str]]:
     """The docker CLI on a daemon of its own, without networks, that is gone afterwards."""
     assert shutil.which("dockerd"), "this test needs dockerd: scripts/packages run test"
-    socket = f"unix://{tmp_path}/docker.sock"
+    # Short: the path of containerd's longest socket must stay under 108 bytes.
+    root = Path(tempfile.mkdtemp(prefix="gd-"))
+    socket = f"unix://{root}/docker.sock"
     command = [
-        *("dockerd", "--host", socket, "--data-root", tmp_path / "data", "--exec-root", tmp_path / "exec"),
-        *("--pidfile", tmp_path / "pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"),
+        *("dockerd", "--host", socket, "--data-root", root / "data", "--exec-root", root / "exec"),
+        *("--pidfile", root / "pid", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"),
         *("--ip6tables=false", "--ip-forward=false"),
     ]
     with (tmp_path / "dockerd.log").open("wb") as log:
@@ -124,6 +127,8 @@ def dockerd(tmp_path: Path) -> Iterator[Callable[..., str]]:
     finally:
         daemon.terminate()
         daemon.wait(30)
+        subprocess.run(["umount", root / "data"], check=False, capture_output=True)  # it leaves that where it fails
+        shutil.rmtree(root)
 
 
 def test_dockerd_loads_the_archive_under_the_id_that_we_knew(
