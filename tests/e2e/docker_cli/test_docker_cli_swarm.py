@@ -139,7 +139,7 @@ def test_stacks_are_deployed_listed_and_removed(loaded: Any, tmp_path: Path) -> 
                 "networks": {"default": {"aliases": ["front"]}},
                 "deploy": {"replicas": 2, "update_config": {"parallelism": 2}},
             }
-        }
+        },
     }
     (tmp_path / "stack.json").write_text(json.dumps(compose))
     options = ("--resolve-image", "never", "-c", str(tmp_path / "stack.json"))
