@@ -1,15 +1,16 @@
 """Where a service stands on its way to what was declared. Pure: objects in, a verdict out.
 
 A service has converged when as many tasks of its present spec run as it wants, on nodes that are not down, no task of
-a former spec is left that should go, and its update, where there was one, has ended well. A paused update and a
-rollback are failures, whatever the number of tasks.
+a former spec is left that should go, and its update, where there was one, has ended well. A paused update is a failure,
+whatever the number of tasks. A rollback that has ended is a state of its own: a failure for whoever made the update,
+and nothing to worry about for whoever declares what runs now.
 """
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitops.objects.node import Node
@@ -19,7 +20,7 @@ from gitops.objects.task import Task, TaskState
 MAX_FAILURES = 5
 """Attempts that may fail in one slot before a service that isn't there yet is called failed."""
 
-_FAILED_UPDATES = {"paused", "rollback_started", "rollback_paused", "rollback_completed"}
+_PAUSED = {"paused", "rollback_paused"}
 _BAD = {TaskState.FAILED, TaskState.REJECTED}
 
 
@@ -28,42 +29,75 @@ class Verdict(enum.StrEnum):
 
     WAITING = "waiting"
     CONVERGED = "converged"
+    ROLLED_BACK = "rolled back"
     FAILED = "failed"
     UNSCHEDULABLE = "unschedulable"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A service's state at a moment; `states` counts its live tasks, `reason` says what blocks or broke."""
+    """A service's state at a moment; `states` counts its live tasks, `reason` says what blocks or broke.
+
+    `running` counts tasks of the present spec, `former` those of an older one that still run.
+    """
 
     name: str
     verdict: Verdict
     running: int
     desired: int
+    former: int
     states: Mapping[str, int]
     update: str
     reason: str
 
     @property
+    def counts(self) -> str:
+        """`3/5 running`, and how many still run what was there before."""
+        return f"{self.running}/{self.desired} running" + (f", {self.former} as before" if self.former else "")
+
+    @property
     def summary(self) -> str:
-        """`3/5 running, 2 preparing`, with what blocks."""
+        """`3/5 running, 2 preparing`; with what blocks, where something does."""
+        if self.reason:
+            return f"{self.counts}: {self.reason}"
         others = ", ".join(f"{count} {state}" for state, count in self.states.items() if state != "running")
-        text = f"{self.running}/{self.desired} running" + (f", {others}" if others else "")
-        return f"{text}: {self.reason}" if self.reason and self.verdict is not Verdict.CONVERGED else text
+        return self.counts + (f", {others}" if others else "")
 
 
-def evaluate(service: Service, current: Sequence[Task], former: Sequence[Task], nodes: Mapping[str, Node]) -> Progress:
-    """Judge a service by its tasks: `current` are those of its present spec, `former` all others. History included."""
+def evaluate(
+    service: Service,
+    current: Sequence[Task],
+    former: Sequence[Task],
+    nodes: Mapping[str, Node],
+    forgiven: Collection[str] = (),
+) -> Progress:
+    """Judge a service by its tasks: `current` are those of its present spec, `former` all others. History included.
+
+    `forgiven` are ids of tasks whose failure is not held against the service: they failed before anybody waited.
+    """
     desired = replicas(service)
-    live = [task for task in current if task.desired_state.rank <= TaskState.RUNNING.rank]
-    running = sum(_is_running(task, nodes) for task in live)
-    stale = sum(
-        task.desired_state.rank <= TaskState.RUNNING.rank and not task.status.state.is_terminal for task in former
+    live = [task for task in current if _is_wanted(task)]
+    seen = _Seen(
+        service,
+        current,
+        former,
+        live,
+        [task for task in current if _has_failed(task) and task.id not in forgiven],
+        running=sum(_is_running(task, nodes) for task in live),
+        desired=desired,
+        stale=sum(_is_wanted(task) and not task.status.state.is_terminal for task in former),
     )
-    update = service.update_status.state if service.update_status else ""
-    states = Counter(str(task.status.state) for task in live)
-    verdict, reason = _judge(service, current, live, running, desired, stale, update)
-    return Progress(service.spec.name, verdict, running, desired, dict(sorted(states.items())), update, reason)
+    verdict, reason = _judge(seen)
+    return Progress(
+        service.spec.name,
+        verdict,
+        seen.running,
+        desired,
+        sum(_is_running(task, nodes) for task in former),
+        dict(sorted(Counter(str(task.status.state) for task in live).items())),
+        seen.update,
+        reason,
+    )
 
 
 def replicas(service: Service) -> int:
@@ -72,40 +106,71 @@ def replicas(service: Service) -> int:
     return 1 if replicated is None or replicated.replicas is None else replicated.replicas
 
 
-def _judge(
-    service: Service,
-    current: Sequence[Task],
-    live: Sequence[Task],
-    running: int,
-    desired: int,
-    stale: int,
-    update: str,
-) -> tuple[Verdict, str]:
-    if update in _FAILED_UPDATES:
-        message = service.update_status.message if service.update_status else ""
-        cause = _last_error(current)
-        return Verdict.FAILED, f"{update.replace('_', ' ')}: {message}" + (f" ({cause})" if cause else "")
-    surplus = len(live) > desired
-    if running == desired and not stale and not surplus and update in ("", "completed"):
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a verdict is made of; `stale` tasks are of a former spec and not told to go yet."""
+
+    service: Service
+    current: Sequence[Task]
+    former: Sequence[Task]
+    live: Sequence[Task]
+    failed: Sequence[Task]
+    running: int
+    desired: int
+    stale: int
+
+    @property
+    def update(self) -> str:
+        return self.service.update_status.state if self.service.update_status else ""
+
+    @property
+    def is_there(self) -> bool:
+        return self.running == self.desired and not self.stale and len(self.live) <= self.desired
+
+
+def _judge(seen: _Seen) -> tuple[Verdict, str]:
+    if seen.update in _PAUSED:
+        return Verdict.FAILED, _of_update(seen)
+    if seen.is_there and seen.update == "rollback_completed":
+        return Verdict.ROLLED_BACK, _of_update(seen)
+    if seen.is_there and seen.update in ("", "completed"):
         return Verdict.CONVERGED, ""
     blocked = [
-        task for task in live if task.status.state is TaskState.PENDING and "no suitable node" in task.status.err
+        task for task in seen.live if task.status.state is TaskState.PENDING and "no suitable node" in task.status.err
     ]
     if blocked:
         return Verdict.UNSCHEDULABLE, blocked[0].status.err
-    failures = Counter(task.slot for task in current if task.status.state in _BAD)
-    if running < desired and failures and max(failures.values()) >= MAX_FAILURES:
+    return _broken(seen) or (Verdict.WAITING, _hint(seen))
+
+
+def _broken(seen: _Seen) -> tuple[Verdict, str] | None:
+    """Whether it won't get there by itself: a slot that fails again and again, or tasks that have ended for good."""
+    if seen.running >= seen.desired:
+        return None
+    failures = Counter(task.slot for task in seen.failed if task.status.state in _BAD)
+    if failures and max(failures.values()) >= MAX_FAILURES:
         slot, count = failures.most_common(1)[0]
-        return Verdict.FAILED, f"slot {slot} failed {count} times: {_last_error(current)}"
-    if (
-        running < desired
-        and not live
-        and not stale
-        and current
-        and all(task.status.state.is_terminal for task in current)
-    ):
-        return Verdict.FAILED, f"no task is left and none is started again: {_last_error(current) or 'all have ended'}"
-    return Verdict.WAITING, _last_error(current) or _slowest(live)
+        return Verdict.FAILED, f"slot {slot} failed {count} times: {_last_error(seen.failed)}"
+    is_over = all(task.status.state.is_terminal for task in seen.current)
+    if seen.current and is_over and not seen.live and not seen.stale:
+        return (
+            Verdict.FAILED,
+            f"no task is left and none is started again: {_last_error(seen.current) or 'all have ended'}",
+        )
+    return None
+
+
+def _hint(seen: _Seen) -> str:
+    """What is worth knowing while it is waited for."""
+    if seen.update == "rollback_started":
+        return _of_update(seen)
+    if error := _last_error(seen.failed):
+        return error
+    return "its update is not over yet" if seen.is_there else ""
+
+
+def _is_wanted(task: Task) -> bool:
+    return task.desired_state.rank <= TaskState.RUNNING.rank
 
 
 def _is_running(task: Task, nodes: Mapping[str, Node]) -> bool:
@@ -114,14 +179,20 @@ def _is_running(task: Task, nodes: Mapping[str, Node]) -> bool:
     return task.status.state is TaskState.RUNNING and task.desired_state is TaskState.RUNNING and is_up
 
 
+def _of_update(seen: _Seen) -> str:
+    """What the update's end says, and the error of the task that caused it."""
+    message = seen.service.update_status.message if seen.service.update_status else ""
+    failed = [task for task in (*seen.current, *seen.former) if _has_failed(task)]
+    named = [task for task in failed if task.id in message]
+    text = f"{seen.update.replace('_', ' ')}: {message}" if message else seen.update.replace("_", " ")
+    cause = max(named or failed, key=lambda task: task.status.timestamp, default=None)
+    return f"{text} (slot {cause.slot}: {cause.status.err})" if cause else text
+
+
 def _last_error(tasks: Sequence[Task]) -> str:
-    failed = [task for task in tasks if task.status.err and task.status.state is not TaskState.RUNNING]
-    return max(failed, key=lambda task: task.status.timestamp).status.err if failed else ""
+    last = max(filter(_has_failed, tasks), key=lambda task: task.status.timestamp, default=None)
+    return last.status.err if last else ""
 
 
-def _slowest(live: Sequence[Task]) -> str:
-    waiting = [task for task in live if task.status.state is not TaskState.RUNNING]
-    if not waiting:
-        return ""
-    task = min(waiting, key=lambda task: task.status.state.rank)
-    return f"slot {task.slot} is {task.status.state}" + (f" ({task.status.message})" if task.status.message else "")
+def _has_failed(task: Task) -> bool:
+    return bool(task.status.err) and task.status.state is not TaskState.RUNNING

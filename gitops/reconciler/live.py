@@ -17,7 +17,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import record
+from gitops.reconciler import groups, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         errors.NotInSwarm: the engine is in no swarm.
         errors.Unavailable: it can't be reached.
     """
-    async with asyncio.TaskGroup() as group:
+    async with groups.group() as group:
         services = group.create_task(client.services())
         networks = group.create_task(client.networks())
         volumes = group.create_task(client.volumes())

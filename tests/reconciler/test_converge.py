@@ -49,10 +49,29 @@ def test_a_surplus_is_waited_for() -> None:
     assert evaluate(service(1), tasks, [], NODES).verdict is Verdict.WAITING
 
 
-@pytest.mark.parametrize("state", ["paused", "rollback_started", "rollback_paused", "rollback_completed"])
-def test_paused_and_rolled_back_updates_are_failures(state: str) -> None:
+@pytest.mark.parametrize("state", ["paused", "rollback_paused"])
+def test_a_paused_update_is_a_failure_though_all_run(state: str) -> None:
     found = evaluate(service(1, state), [task(1, TaskState.RUNNING)], [], NODES)
     assert found.verdict is Verdict.FAILED and "why" in found.reason
+
+
+def test_a_rollback_is_waited_for_and_then_a_state_of_its_own() -> None:
+    tasks = [task(1, TaskState.RUNNING)]
+    assert evaluate(service(1, "rollback_started"), tasks, [], NODES).verdict is Verdict.WAITING
+    assert evaluate(service(1, "rollback_completed"), tasks, [], NODES).verdict is Verdict.ROLLED_BACK
+    assert evaluate(service(2, "rollback_completed"), tasks, [], NODES).verdict is Verdict.WAITING
+
+
+def test_a_rollback_names_the_error_of_the_task_that_caused_it() -> None:
+    culprit = replace(task(1, TaskState.FAILED, TaskState.SHUTDOWN, "unhealthy container"), id="why")
+    later = task(2, TaskState.FAILED, TaskState.SHUTDOWN, "something else")
+    found = evaluate(service(1, "rollback_started"), [], [culprit, later], NODES)
+    assert found.reason == "rollback started: why (slot 1: unhealthy container)"
+
+
+def test_tasks_of_a_former_spec_are_counted_apart() -> None:
+    found = evaluate(service(3, "updating"), [task(1, TaskState.RUNNING)], [task(2, TaskState.RUNNING)], NODES)
+    assert (found.verdict, found.summary) == (Verdict.WAITING, "1/3 running, 1 as before")
 
 
 def test_an_update_that_goes_on_is_waited_for() -> None:
@@ -69,6 +88,17 @@ def test_a_slot_that_fails_again_and_again_is_a_failure_that_names_the_error() -
     failed = [task(1, TaskState.REJECTED, TaskState.SHUTDOWN, "no such image") for _ in range(MAX_FAILURES)]
     found = evaluate(service(1), [*failed, task(1, TaskState.READY, TaskState.READY)], [], NODES)
     assert found.verdict is Verdict.FAILED and "no such image" in found.reason
+
+
+def test_failures_before_the_wait_are_forgiven_and_later_ones_are_not() -> None:
+    old = [replace(task(1, TaskState.FAILED, TaskState.SHUTDOWN, "then"), id=f"o{n}") for n in range(MAX_FAILURES)]
+    new = [replace(task(1, TaskState.FAILED, TaskState.SHUTDOWN, "now"), id=f"n{n}") for n in range(MAX_FAILURES)]
+    coming = task(1, TaskState.READY, TaskState.READY)
+    ids = {item.id for item in old}
+    assert evaluate(service(1), [*old, coming], [], NODES).verdict is Verdict.FAILED
+    assert evaluate(service(1), [*old, coming], [], NODES, ids).verdict is Verdict.WAITING
+    assert evaluate(service(1), [*old, *new, coming], [], NODES, ids).verdict is Verdict.FAILED
+    assert evaluate(service(1), old, [], NODES, ids).verdict is Verdict.FAILED, "nothing is started again"
 
 
 def test_a_service_whose_tasks_ended_for_good_is_a_failure() -> None:
