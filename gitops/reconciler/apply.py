@@ -1,7 +1,7 @@
 """Carries out a plan: what is needed first, then the services, then what is left over; and waits until all of it holds.
 
 Every step is idempotent: an apply that was killed anywhere is finished by the next one. Nothing is deleted before what
-replaces it has converged, but for a service whose published port a new one takes.
+replaces it has converged, but for a service whose published port another one takes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gitops import client as clients
 from gitops import errors
 from gitops.manifests import Desired, ImageSource
 from gitops.objects.container import VolumeCreate
+from gitops.objects.image import AuthConfig
 from gitops.objects.image import Progress as ImageProgress
 from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import ConfigSpec, SecretSpec
@@ -28,7 +29,7 @@ from gitops.objects.service import (
     Service,
     ServiceSpec,
 )
-from gitops.reconciler import images, planner, waiting
+from gitops.reconciler import groups, images, planner, ports, waiting
 from gitops.reconciler.live import Live
 from gitops.reconciler.pinning import Credentials
 from gitops.reconciler.plan import Action, Plan, Step
@@ -37,6 +38,8 @@ from gitops.reconciler.waiting import Report, Update
 _PARALLEL = 4
 _RETRIES = 5
 _REMOVAL_S = 60.0
+_TASK_LABEL = "com.docker.swarm.task.id"
+_ALIVE = ("running", "paused", "restarting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +54,17 @@ class Job:
     timeout_s: float
 
 
-async def run(client: clients.EngineClient, job: Job, report: Report) -> None:
+async def run(client: clients.EngineClient, job: Job, report: Report) -> frozenset[str]:
     """Make it so, and return when every task runs and has stayed so for its service's monitor time.
+
+    What comes back are the names of all that was removed, former versions included.
 
     Raises:
         errors.Unschedulable, errors.RolloutFailed: a service doesn't get there, with the reason.
-        errors.Refused: a network or volume in use would have to be replaced.
+        errors.Refused: somebody else changed a service or took a network into use since the plan was made.
         errors.GitopsError: a call failed; what was done stays, and the next apply goes on from there.
     """
-    await _Apply(client, job, report).run()
+    return await _Apply(client, job, report).run()
 
 
 class _Apply:
@@ -68,11 +73,12 @@ class _Apply:
         self._job = job
         self._plan = job.plan
         self._report = report
+        self._live = dict(job.live.services)
         self._items = {item.key: item for item in job.request.desired.objects}
         self._slots = asyncio.Semaphore(_PARALLEL)
+        self._removed: set[str] = set()
 
-    async def run(self) -> None:
-        self._refuse_replacing_what_is_used()
+    async def run(self) -> frozenset[str]:
         await self._all(self._image, self._plan.of("Image", Action.CREATE, Action.UPDATE))
         making = [
             step
@@ -82,24 +88,21 @@ class _Apply:
         await self._all(self._make, making)
         early = self._colliding()
         await self._all(self._remove, early)
-        ids = await self._ids()
-        await self._all(lambda step: self._service(step, ids), self._plan.of("Service", Action.CREATE, Action.UPDATE))
+        await self._services()
         await self._wait()
         await self._prune([step for step in self._plan.steps if step.action is Action.DELETE and step not in early])
+        return frozenset(self._removed)
 
-    async def _all(self, call: Callable[[Step], Awaitable[None]], steps: Iterable[Step]) -> None:
+    async def _all(self, call: Callable[[Step], Awaitable[bool | None]], steps: Iterable[Step]) -> None:
         async def one(step: Step) -> None:
             async with self._slots:
                 self._report(Update(step.kind, step.engine_name, "started", _doing(step)))
-                await call(step)
-                self._report(Update(step.kind, step.engine_name, "done", _did(step)))
+                if await call(step) is not False:
+                    self._report(Update(step.kind, step.engine_name, "done", _did(step)))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for step in steps:
-                    group.create_task(one(step))
-        except* errors.GitopsError as caught:
-            raise _first(caught) from None
+        async with groups.group() as group:
+            for step in steps:
+                group.create_task(one(step))
 
     # -- images, networks, volumes, secrets, configs
 
@@ -133,11 +136,6 @@ class _Apply:
                     await self._client.remove_network(step.engine_name)
                 await self._client.create_network(spec)
             elif isinstance(spec, VolumeCreate):
-                if step.action is Action.REPLACE:
-                    raise errors.Refused(
-                        f"volume {step.engine_name} differs from its manifest ({_paths(step)}) and a volume can't be"
-                        " changed in place: move its data to a volume of another name"
-                    )
                 await self._client.create_volume(spec)
             elif isinstance(spec, SecretSpec):
                 await self._client.create_secret(spec)
@@ -147,21 +145,6 @@ class _Apply:
             # Made meanwhile, by an apply that was killed after the call or by one beside us: the next diff judges it.
             if step.action is Action.REPLACE:
                 raise errors.Refused(f"{step.kind.lower()} {step.engine_name} is in use: {error}") from error
-
-    def _refuse_replacing_what_is_used(self) -> None:
-        """A network can't be changed in place; one that services use is not torn away under them."""
-        for step in self._plan.of("Network", Action.REPLACE):
-            network = self._job.live.networks[step.engine_name]
-            users = [
-                name
-                for name, service in self._job.live.services.items()
-                if any(use.target in (network.id, network.name) for use in service.spec.task_template.networks)
-            ]
-            if users:
-                raise errors.Refused(
-                    f"network {step.engine_name} differs from its manifest ({_paths(step)}) and can't be changed in"
-                    f" place while {', '.join(sorted(users))} use it: give the network another name"
-                )
 
     # -- services
 
@@ -176,6 +159,25 @@ class _Apply:
             {item.spec.name: item.id for item in configs},
         )
 
+    async def _services(self) -> None:
+        """Send the services, in the order in which none is sent a port that another still holds."""
+        steps = {step.engine_name: step for step in self._plan.of("Service", Action.CREATE, Action.UPDATE)}
+        if not steps:
+            return
+        ids = await self._ids()
+        order = ports.order({name: _spec(self._items[step.key]) for name, step in steps.items()}, self._live)
+        for name, given_up in order.released.items():
+            await self._release(name, given_up)
+        for wave in order.waves:
+            await self._all(lambda step: self._service(step, ids), [steps[name] for name in wave])
+
+    async def _release(self, name: str, given_up: frozenset[ports.Port]) -> None:
+        """Take ports off a service that swaps them with another, until its turn to get its new ones comes."""
+        service = self._live[name]
+        self._report(Update("Service", name, "started", "gives up ports that another service takes"))
+        await self._client.update_service(service.id, service.version.index, ports.without(service.spec, given_up))
+        self._live[name] = await self._client.service(name)
+
     async def _service(self, step: Step, ids: waiting.Ids) -> None:
         item = self._items[step.key]
         spec = _with_ids(item, ids)
@@ -183,26 +185,30 @@ class _Apply:
         if step.action is Action.CREATE:
             try:
                 await self._client.create_service(spec, auth=auth)
-            except errors.Conflict:
-                await self._update(step, spec, await self._client.service(step.engine_name))
+            except errors.Conflict as error:
+                # Made meanwhile, by an apply that was killed after the call or by one beside us; or by a stranger.
+                found = await self._client.service(step.engine_name)
+                if self._job.live.owner(found.spec.labels) != (step.stack, step.kind, step.name):
+                    raise errors.Refused(_overtaken(step, "made")) from error
+                await self._update(step, spec, found, auth)
             return
-        await self._update(step, spec, self._job.live.services[step.engine_name])
+        await self._update(step, spec, self._live[step.engine_name], auth)
 
-    async def _update(self, step: Step, spec: ServiceSpec, seen: Service) -> None:
+    async def _update(self, step: Step, spec: ServiceSpec, seen: Service, auth: AuthConfig | None) -> None:
         """Replace the spec that the plan saw; when somebody changed it meanwhile, the plan is no longer true."""
         service = seen
         for _ in range(_RETRIES):
             try:
                 sent = planner.settled(spec, replaced_live(self._job.live, service))
-                await self._client.update_service(service.id, service.version.index, sent)
+                await self._client.update_service(service.id, service.version.index, sent, auth=auth)
                 return
+            except errors.NotFound as error:
+                raise errors.Refused(_overtaken(step, "removed")) from error
             except errors.OutOfSequence:
+                # The version also counts what the swarm itself notes of an update: only a changed spec matters.
                 service = await self._client.service(step.engine_name)
                 if service.spec != seen.spec:
-                    raise errors.Refused(
-                        f"service {step.engine_name} was changed by somebody else meanwhile: run it again to see the"
-                        " new plan"
-                    ) from None
+                    raise errors.Refused(_overtaken(step, "changed")) from None
         raise errors.Unavailable(f"service {step.engine_name} keeps changing: try again")
 
     async def _wait(self) -> None:
@@ -215,59 +221,77 @@ class _Apply:
 
     def _colliding(self) -> list[Step]:
         """Services that go first, since one that comes takes their published port."""
-        taken = set()
-        for step in self._plan.of("Service", Action.CREATE, Action.UPDATE):
-            taken |= _ports(self._items[step.key].spec)
-        gone = self._plan.of("Service", Action.DELETE)
-        return [step for step in gone if _ports(self._job.live.services[step.engine_name].spec) & taken]
+        coming = self._plan.of("Service", Action.CREATE, Action.UPDATE)
+        wanted = {port for step in coming for port in ports.published(_spec(self._items[step.key]))}
+        return [
+            step
+            for step in self._plan.of("Service", Action.DELETE)
+            if any(port.collides(other) for port in ports.held(self._live[step.engine_name]) for other in wanted)
+        ]
 
     async def _prune(self, steps: list[Step]) -> None:
         await self._all(self._remove, [step for step in steps if step.kind == "Service"])
         rest = [step for step in steps if step.kind in ("Secret", "Config")]
         await self._all(self._remove, rest)
         await self._collect_versions()
-        await self._all(self._remove, [step for step in steps if step.kind in ("Network", "Image")])
+        await self._all(self._remove, [step for step in steps if step.kind in ("Network", "Image", "Volume")])
 
     async def _collect_versions(self) -> None:
-        """Former versions of secrets and configs, as far as nothing uses them."""
+        """Former versions of images, secrets and configs, as far as nothing uses them."""
         for step in self._plan.steps:
-            for name in step.obsolete:
+            for name in step.obsolete if step.action is not Action.DELETE else ():
                 try:
-                    await self._remover(step.kind)(name)
+                    await self._take_away(step.kind, name)
                 except errors.NotFound:
-                    continue
+                    self._removed.add(name)
                 except errors.GitopsError as error:
-                    self._report(Update(step.kind, name, "kept", f"still in use: {error}"))
+                    self._report(Update(step.kind, name, "kept", f"kept: {error}"))
 
-    async def _remove(self, step: Step) -> None:
+    async def _remove(self, step: Step) -> bool:
         """Remove an object, and wait for a service's tasks; what stopping tasks still use is tried again."""
         end = asyncio.get_running_loop().time() + _REMOVAL_S
         while True:
             try:
-                await self._remover(step.kind)(step.engine_name)
+                await self._take_away(step.kind, step.engine_name)
                 break
             except errors.NotFound:
+                self._removed.add(step.engine_name)
                 break
             except (errors.Conflict, errors.Invalid, errors.Denied) as error:
                 if step.kind == "Image":
-                    self._report(Update(step.kind, step.engine_name, "kept", f"still in use: {error}"))
-                    return
+                    self._report(Update(step.kind, step.engine_name, "kept", f"kept: {error}"))
+                    return False
                 if asyncio.get_running_loop().time() > end:
                     raise
                 await asyncio.sleep(waiting.POLL_S)
         if step.kind == "Service":
-            service = self._job.live.services.get(step.engine_name)
+            service = self._live.get(step.engine_name)
             await waiting.wait_gone(self._client, service.id if service else "", _REMOVAL_S)
+        self._removed.update(step.obsolete)
+        return True
 
-    def _remover(self, kind: str) -> Callable[[str], Awaitable[object]]:
+    async def _take_away(self, kind: str, name: str) -> None:
         removers: dict[str, Callable[[str], Awaitable[object]]] = {
             "Service": self._client.remove_service,
             "Network": self._client.remove_network,
+            "Volume": self._client.remove_volume,
             "Secret": self._client.remove_secret,
             "Config": self._client.remove_config,
-            "Image": self._client.remove_image,
+            "Image": self._remove_image,
         }
-        return removers[kind]
+        await removers[kind](name)
+        self._removed.add(name)
+
+    async def _remove_image(self, name: str) -> None:
+        """Remove an image, by force if all that holds it are containers of tasks that have ended."""
+        try:
+            await self._client.remove_image(name)
+        except errors.Conflict:
+            image = await self._client.image(name)
+            users = [item for item in await self._client.containers(all=True) if item.image_id == image.id]
+            if any(_TASK_LABEL not in item.labels or item.state in _ALIVE for item in users):
+                raise
+            await self._client.remove_image(name, force=True)
 
 
 def replaced_live(live: Live, service: Service) -> Live:
@@ -277,8 +301,7 @@ def replaced_live(live: Live, service: Service) -> Live:
 
 def _with_ids(item: Desired, ids: waiting.Ids) -> ServiceSpec:
     """The spec with ids where the API wants them."""
-    spec = item.spec
-    assert isinstance(spec, ServiceSpec)
+    spec = _spec(item)
     template = spec.task_template
     container = template.container_spec
     assert container is not None
@@ -305,14 +328,13 @@ def _image_of(spec: ServiceSpec) -> str:
     return container.image if container else ""
 
 
-def _ports(spec: object) -> set[tuple[str, int]]:
-    assert isinstance(spec, ServiceSpec)
-    ports = spec.endpoint_spec.ports if spec.endpoint_spec else []
-    return {(port.protocol, port.published_port) for port in ports if port.published_port}
+def _spec(item: Desired) -> ServiceSpec:
+    assert isinstance(item.spec, ServiceSpec)
+    return item.spec
 
 
-def _paths(step: Step) -> str:
-    return ", ".join(change.path for change in step.changes)
+def _overtaken(step: Step, what: str) -> str:
+    return f"service {step.engine_name} was {what} by somebody else meanwhile: run it again to see the new plan"
 
 
 def _doing(step: Step) -> str:
@@ -323,18 +345,3 @@ def _doing(step: Step) -> str:
 
 def _did(step: Step) -> str:
     return {Action.CREATE: "created", Action.UPDATE: "updated", Action.REPLACE: "replaced"}.get(step.action, "removed")
-
-
-def _first(group: BaseExceptionGroup[errors.GitopsError]) -> errors.GitopsError:
-    """One error for several: the first, with the count of the others."""
-    found: list[errors.GitopsError] = []
-
-    def collect(item: BaseException) -> None:
-        if isinstance(item, BaseExceptionGroup):
-            for inner in item.exceptions:
-                collect(inner)
-        elif isinstance(item, errors.GitopsError):
-            found.append(item)
-
-    collect(group)
-    return found[0]

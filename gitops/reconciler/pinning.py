@@ -41,17 +41,25 @@ async def pin(
     live: Mapping[str, Service],
     credentials: Credentials,
 ) -> Pinned:
-    """Give every service of `desired` its image by digest, where that can be had."""
-    wanted = {_image(item.spec): _live_image(item, live) for item in desired.of("Service") if _is_service(item)}
+    """Give every service of `desired` its image by digest, where that can be had.
+
+    Raises:
+        errors.InvalidManifest: an image that its registry says it doesn't have, or doesn't give, and the engine has
+            none of that name either: no task could ever run it.
+    """
+    services = [item for item in desired.of("Service") if _is_service(item)]
+    wanted = {_image(item.spec): _live_image(item, live) for item in services}
     names = sorted(wanted)
     lookup = _Lookup(client, known, credentials)
-    found = await asyncio.gather(*(lookup.digest(name, wanted[name]) for name in names))
+    found = await asyncio.gather(*(lookup.find(name, wanted[name]) for name in names))
     pins = dict(zip(names, found, strict=True))
+    if problems := [_problem(item, pin.error) for item in services if (pin := pins[_image(item.spec)]).is_hopeless]:
+        raise errors.InvalidManifest(problems)
     warnings = tuple(
-        f"image {name} could not be found in its registry to record its digest: each node runs what it gets under"
-        " that name"
+        f"image {name} runs without a digest on record, so each node runs what it has or gets under that name:"
+        f" {pins[name].error or 'the engine has it without one'}"
         for name in names
-        if not pins[name]
+        if not pins[name].digest
     )
     return Pinned(replaced(desired, objects=tuple(_pinned(item, pins) for item in desired.objects)), warnings)
 
@@ -78,6 +86,19 @@ def _live_image(item: Desired, live: Mapping[str, Service]) -> str:
     return container.image if container else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    """An image's digest; where there is none, what the registry said to that."""
+
+    digest: str = ""
+    error: errors.GitopsError | None = None
+    is_local: bool = False
+
+    @property
+    def is_hopeless(self) -> bool:
+        return not self.digest and not self.is_local and isinstance(self.error, errors.NotFound | errors.Denied)
+
+
 class _Lookup:
     """Finds digests, a few at a time; a registry that can't be reached is not asked again in the same run."""
 
@@ -86,48 +107,55 @@ class _Lookup:
         self._known = known
         self._credentials = credentials
         self._slots = asyncio.Semaphore(_PARALLEL)
-        self._unreachable: set[str] = set()
+        self._unreachable: dict[str, errors.GitopsError] = {}
 
-    async def digest(self, name: str, live: str) -> str:
-        """The digest that `name` stands for; "" where it can't be had. `live` is the image that the service has now."""
+    async def find(self, name: str, live: str) -> _Pin:
+        """The digest that `name` stands for, if it can be had. `live` is the image that the service has now."""
         parsed = references.parse(name)
         if parsed.digest:
-            return parsed.digest
+            return _Pin(parsed.digest)
         if name in self._known and self._known[name].digest:
-            return self._known[name].digest
+            return _Pin(self._known[name].digest)
         if live and bare(live) == name and (digest := references.parse(live).digest):
-            return digest
+            return _Pin(digest)
         async with self._slots:
             return await self._ask(name, parsed.domain)
 
-    async def _ask(self, name: str, registry: str) -> str:
-        if registry not in self._unreachable:
-            try:
-                found = await self._client.distribution(name, auth=self._credentials(name))
-                return str(found.descriptor.get("digest", ""))
-            except (errors.Unavailable, errors.RuntimeFailure):
-                self._unreachable.add(registry)
-            except (errors.NotFound, errors.Denied, errors.Invalid, errors.Unsupported):
-                pass  # perhaps the engine has it under that name; else the caller warns
-        return await _local_digest(self._client, name)
+    async def _ask(self, name: str, registry: str) -> _Pin:
+        if registry in self._unreachable:
+            return await _local(self._client, name, self._unreachable[registry])
+        try:
+            found = await self._client.distribution(name, auth=self._credentials(name))
+        except (errors.Unavailable, errors.RuntimeFailure) as error:
+            self._unreachable[registry] = error
+            return await _local(self._client, name, error)
+        except (errors.NotFound, errors.Denied, errors.Invalid, errors.Unsupported) as error:
+            return await _local(self._client, name, error)
+        return _Pin(str(found.descriptor.get("digest", "")))
 
 
-async def _local_digest(client: clients.EngineClient, name: str) -> str:
+async def _local(client: clients.EngineClient, name: str, error: errors.GitopsError) -> _Pin:
     """The digest under which the engine has the image already."""
     try:
         image = await client.image(name)
     except errors.NotFound:
-        return ""
+        return _Pin(error=error)
     wanted = references.parse(name).familiar_name
     found = [references.parse(text) for text in image.repo_digests]
-    return next((item.digest for item in found if item.digest and item.familiar_name == wanted), "")
+    digest = next((item.digest for item in found if item.digest and item.familiar_name == wanted), "")
+    return _Pin(digest, error, is_local=True)
 
 
-def _pinned(item: Desired, pins: Mapping[str, str]) -> Desired:
+def _problem(item: Desired, error: errors.GitopsError | None) -> errors.Problem:
+    line, column = item.positions.get("spec.image", (item.position.line, item.position.column))
+    return errors.Problem(item.position.file, line, column, "spec.image", str(error))
+
+
+def _pinned(item: Desired, pins: Mapping[str, _Pin]) -> Desired:
     if not _is_service(item):
         return item
     name = _image(item.spec)
-    digest = pins.get(name, "")
+    digest = pins[name].digest
     text = f"{name}@{digest}" if digest and "@" not in name else name
     spec = item.spec
     assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None

@@ -30,6 +30,8 @@ class Reason(enum.StrEnum):
     MISSING = "missing"
     CHANGED = "changed"
     LEFT = "left-manifests"
+    STACK = "stack-deleted"
+    PAUSED = "update-paused"
     SAME = "same"
 
 
@@ -37,8 +39,9 @@ class Reason(enum.StrEnum):
 class Step:
     """One object of the plan.
 
-    `position` is `file:line` of its manifest; `note` is for people; `obsolete` names former versions on the engine
-    that go when nothing uses them any more (secrets and configs are never changed in place).
+    `position` is `file:line` of its manifest; `note` is for people: what the step does to what runs; `obsolete` names
+    former versions on the engine that go when nothing uses them any more (images, secrets and configs are never
+    changed in place).
     """
 
     kind: str
@@ -66,14 +69,20 @@ class Unplaced:
     count: int
     reason: str
 
+    @property
+    def text(self) -> str:
+        """`2 tasks can't be placed: no suitable node (…)`."""
+        return f"{self.count} task{'' if self.count == 1 else 's'} can't be placed: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, no-ops included, and what would not find a node."""
+    """All steps, no-ops included; what would not find a node; and what forbids to carry it out at all."""
 
     steps: tuple[Step, ...]
     unplaced: tuple[Unplaced, ...] = ()
     warnings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @property
     def changed(self) -> tuple[Step, ...]:

@@ -6,20 +6,17 @@ Objects of others are never touched; one that stands where ours should go is an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Any
 
 from msgspec.structs import replace
 
-from gitops import errors
 from gitops.manifests import Desired, DesiredSet, canonical
-from gitops.objects import labels as names_of_labels
 from gitops.objects.network import NetworkCreate
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
-from gitops.oci import reference as references
-from gitops.reconciler import prediction
+from gitops.reconciler import effects, guards, imagesteps, prediction, versions
 from gitops.reconciler.diff import FieldChange, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
@@ -27,6 +24,7 @@ from gitops.reconciler.plan import Action, Plan, Reason, Step
 
 _VERSIONED = ("Secret", "Config")
 _HIDDEN = "(hidden)"
+_PAUSED = ("paused", "rollback_paused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +44,21 @@ def make(request: Request, live: Live) -> Plan:
         errors.Refused: an object that isn't ours has the name of one that should be made.
         errors.InvalidManifest: an external object doesn't exist.
     """
-    _check_externals(request.desired, live)
-    _check_owners(request.desired, live)
+    guards.check_externals(request.desired, live)
+    guards.check_owners(request.desired, live)
     steps = [_step(item, request, live) for item in request.desired.objects]
     steps += _pruned(request, live)
+    wanted = {item.engine_name: item.spec for item in request.desired.of("Service")}
     specs = {
-        step.engine_name: spec
-        for step, item in zip(steps, request.desired.objects, strict=False)
-        if step.action in (Action.CREATE, Action.UPDATE) and isinstance(spec := item.spec, ServiceSpec)
+        step.engine_name: settled(spec, live)
+        for step in steps
+        if step.action in (Action.CREATE, Action.UPDATE)
+        and isinstance(spec := wanted.get(step.engine_name), ServiceSpec)
     }
-    removed = [step.engine_name for step in steps if step.kind == "Service" and step.action is Action.DELETE]
-    unplaced = prediction.predict(
-        {name: settled(spec, live) for name, spec in specs.items()}, removed, live.services, live.nodes, live.tasks
-    )
-    return Plan(tuple(steps), unplaced, request.warnings)
+    removed = {step.engine_name for step in steps if step.kind == "Service" and step.action is Action.DELETE}
+    steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live)
+    unplaced = prediction.predict(specs, removed, live.services, live.nodes, live.tasks)
+    return Plan(tuple(steps), unplaced, request.warnings, tuple(guards.refusals(steps, request.desired, live, removed)))
 
 
 def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:
@@ -75,22 +74,43 @@ def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:
     return spec
 
 
+def volumes_of(stack: str, live: Live, *, is_removed: bool) -> list[Step]:
+    """The volumes of a stack that is deleted: their data goes only on the explicit word."""
+    action, note = (Action.DELETE, "with its data") if is_removed else (Action.NONE, "kept")
+    return [
+        Step("Volume", stack, owner[2], name, action, Reason.STACK, note=note)
+        for name, volume in sorted(live.volumes.items())
+        if (owner := live.owner(volume.labels)) and owner[0] == stack
+    ]
+
+
 def _step(item: Desired, request: Request, live: Live) -> Step:
     base = Step(
         item.kind, item.stack, item.name, item.engine_name, Action.NONE, Reason.SAME, position=str(item.position)
     )
     if item.kind == "Image":
-        return _image_step(base, request.known[item.engine_name], live)
+        return imagesteps.step(base, request.known[item.engine_name], live)
     if item.kind in _VERSIONED:
         return _versioned_step(base, live)
     old, new = _forms(item, live)
     if old is None:
-        return replaced(base, action=Action.CREATE, reason=Reason.MISSING, changes=fields({}, new))
+        note = effects.creation(_service_spec(item)) if item.kind == "Service" else ""
+        return replaced(base, action=Action.CREATE, reason=Reason.MISSING, changes=fields({}, new), note=note)
     changes = fields(old, new)
     if not changes:
+        return _resumed(base, live)
+    if item.kind != "Service":
+        return replaced(base, action=Action.REPLACE, reason=Reason.CHANGED, changes=changes)
+    note = effects.update(changes, live.services[item.engine_name], _service_spec(item))
+    return replaced(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=changes, note=note)
+
+
+def _resumed(base: Step, live: Live) -> Step:
+    """A service whose update was paused is sent the same spec again, which lets the update go on."""
+    service = live.services.get(base.engine_name) if base.kind == "Service" else None
+    if service is None or service.update_status is None or service.update_status.state not in _PAUSED:
         return base
-    action = Action.UPDATE if item.kind == "Service" else Action.REPLACE
-    return replaced(base, action=action, reason=Reason.CHANGED, changes=changes)
+    return replaced(base, action=Action.UPDATE, reason=Reason.PAUSED, note="its paused update goes on")
 
 
 def _forms(item: Desired, live: Live) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
@@ -106,19 +126,6 @@ def _forms(item: Desired, live: Live) -> tuple[Mapping[str, Any] | None, Mapping
         return (canonical.network(network, item.spec) if network else None), item.canonical
     volume = live.volumes.get(item.engine_name)
     return (canonical.volume(volume) if volume else None), item.canonical
-
-
-def _image_step(base: Step, known: Known, live: Live) -> Step:
-    """An image is there when its name leads to the wanted content; a tag without a digest only needs to be there."""
-    image = live.images.get(base.engine_name)
-    new = known.digest
-    if image is None:
-        return replaced(base, action=Action.CREATE, reason=Reason.MISSING, changes=(FieldChange("digest", None, new),))
-    digests = [references.parse(text).digest for text in image.repo_digests]
-    if not new or new in digests or (known.image_id and known.image_id == image.id):
-        return base
-    old = next((digest for digest in digests if digest), image.id)
-    return replaced(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=(FieldChange("digest", old, new),))
 
 
 def _versioned_step(base: Step, live: Live) -> Step:
@@ -149,13 +156,12 @@ def _pruned(request: Request, live: Live) -> list[Step]:
         if owner is None or owner[1] != kind or owner[0] not in request.stacks or not _prunes(request, owner[0]):
             continue
         if (kind, owner[0], owner[2]) not in kept:
-            steps.append(Step(kind, owner[0], owner[2], name, Action.DELETE, Reason.LEFT))
-    references_kept = {item.engine_name for item in request.desired.of("Image")}
-    for stack in sorted(request.stacks & live.records.keys()):
-        for reference in live.records[stack].images:
-            if _prunes(request, stack) and reference in live.images and reference not in references_kept:
-                steps.append(Step("Image", stack, reference, reference, Action.DELETE, Reason.LEFT))
+            steps.append(Step(kind, owner[0], owner[2], name, Action.DELETE, _why_gone(request, owner[0])))
     return sorted(steps, key=lambda step: (step.kind, step.engine_name))
+
+
+def _why_gone(request: Request, stack: str) -> Reason:
+    return Reason.LEFT if request.desired.objects or stack in request.desired.stacks else Reason.STACK
 
 
 def _prunes(request: Request, stack: str) -> bool:
@@ -174,47 +180,20 @@ def _owned(live: Live) -> Iterable[tuple[str, str, Mapping[str, str] | None]]:
         yield "Config", name, config.spec.labels
 
 
-def _check_owners(desired: DesiredSet, live: Live) -> None:
-    """Whatever has the name of an object of ours must be ours, of the same stack and name."""
-    found: dict[str, Callable[[str], Mapping[str, str] | None]] = {
-        "Service": lambda name: live.services[name].spec.labels if name in live.services else None,
-        "Network": lambda name: live.networks[name].labels if name in live.networks else None,
-        "Volume": lambda name: live.volumes[name].labels if name in live.volumes else None,
-    }
-    exists: dict[str, Mapping[str, Any]] = {
-        "Service": live.services,
-        "Network": live.networks,
-        "Volume": live.volumes,
-    }
-    strangers = []
-    for item in desired.objects:
-        if item.kind in found and item.engine_name in exists[item.kind]:
-            owner = live.owner(found[item.kind](item.engine_name))
-            if owner != (item.stack, item.kind, item.name):
-                whose = f"belongs to stack {owner[0]!r}" if owner else f"has no label {names_of_labels.KIND}"
-                strangers.append(f"{item.position}: {item.kind.lower()} {item.engine_name} exists and {whose}")
-    if strangers:
-        raise errors.Refused("not ours: " + "; ".join(strangers) + "; rename the manifest's object or remove the other")
-
-
-def _check_externals(desired: DesiredSet, live: Live) -> None:
-    exists: dict[str, Mapping[str, Any]] = {
-        "Network": live.networks,
-        "Volume": live.volumes,
-        "Secret": live.secrets,
-        "Config": live.configs,
-    }
-    problems = [
-        errors.Problem(
-            item.position.file,
-            item.position.line,
-            item.position.column,
-            "spec.external",
-            f"the engine has no {item.kind.lower()} {item.engine_name!r}",
-            "create it first, or take `external` away",
-        )
-        for item in desired.externals
-        if item.engine_name not in exists.get(item.kind, {})
+def _with_versions(steps: list[Step], use: versions.Use, request: Request, live: Live) -> list[Step]:
+    """The steps, with the former versions of images that go with them, and images that left the manifests."""
+    kept = frozenset(item.engine_name for item in request.desired.of("Image"))
+    records = [live.records[stack] for stack in sorted(request.stacks & live.records.keys())]
+    found = [
+        imagesteps.obsolete(step, records, request.known[step.engine_name], use) if step.kind == "Image" else step
+        for step in steps
     ]
-    if problems:
-        raise errors.InvalidManifest(problems)
+    for record in records:
+        if _prunes(request, record.stack):
+            found += imagesteps.left(record, kept, use, _why_gone(request, record.stack), live)
+    return found
+
+
+def _service_spec(item: Desired) -> ServiceSpec:
+    assert isinstance(item.spec, ServiceSpec)
+    return item.spec

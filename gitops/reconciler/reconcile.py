@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import hmac
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +14,18 @@ from pathlib import Path
 from gitops import client as clients
 from gitops import errors, manifests
 from gitops.objects import base
-from gitops.reconciler import apply, credentials, images, live, pinning, planner, record
-from gitops.reconciler.plan import Action, Plan
+from gitops.reconciler import apply, credentials, images, live, pinning, planner, record, versions
+from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.source import Source, revision
 from gitops.reconciler.waiting import Report
 
 DEFAULT_TIMEOUT_S = 600.0
 """How long an apply waits for its services: a rolling update of a dozen tasks with a delay takes minutes."""
+
+_LAST_WORD_S = 3.0
+_MESSAGE_LIMIT = 2000
+"""Characters of an error that a record keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +40,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan, with all that is needed to carry it out."""
+    """A plan, with all that is needed to carry it out; `key` is the fingerprint of the operator's key for secrets."""
 
     source: Source
     revision: str
     request: planner.Request
     live: live.Live
     plan: Plan
+    key: str = ""
 
     @property
     def stacks(self) -> Sequence[str]:
@@ -75,22 +83,20 @@ class Reconciler:
         seen = await self._with_recorded_images(seen, source)
         stacks = self._stacks(desired, seen, source)
         pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
-        request = planner.Request(pinned.desired, known, stacks, pinned.warnings)
-        return Prepared(source, revision(source, desired.files_read), request, seen, planner.make(request, seen))
+        key = _fingerprint(self._options.load.secret_key)
+        warnings = (*pinned.warnings, *_other_keys(desired, seen, stacks, key))
+        request = planner.Request(pinned.desired, known, stacks, warnings)
+        plan = planner.make(request, seen)
+        return Prepared(source, revision(source, desired.files_read), request, seen, plan, key)
 
     async def apply(self, prepared: Prepared, report: Report) -> None:
         """Carry out a plan and record how it ended. A revision that failed is recorded as held.
 
         Raises:
-            errors.Unschedulable: no node can hold it; nothing was changed.
+            errors.Refused: something forbids the plan. errors.Unschedulable: no node can hold it. Nothing was changed.
             whatever `gitops.reconciler.apply.run` raises.
         """
-        if prepared.plan.unplaced:
-            raise errors.Unschedulable(
-                "; ".join(
-                    f"service {item.service}: {item.count} tasks: {item.reason}" for item in prepared.plan.unplaced
-                )
-            )
+        _check(prepared.plan)
         if prepared.plan.changed:
             await self._record(prepared, Outcome.APPLYING, "")
         job = apply.Job(
@@ -102,29 +108,49 @@ class Reconciler:
             self._options.timeout_s,
         )
         try:
-            await apply.run(self._client, job, report)
+            removed = await apply.run(self._client, job, report)
         except errors.GitopsError as error:
             held = prepared.revision if isinstance(error, errors.RolloutFailed | errors.Unschedulable) else None
             await self._record(prepared, Outcome.FAILED, str(error), held)
             raise
-        await self._record(prepared, Outcome.APPLIED, "", "")
+        except asyncio.CancelledError:
+            await self._note_interruption(prepared)
+            raise
+        await self._record(prepared, Outcome.APPLIED, "", "", removed)
         await self._forget_emptied(prepared)
 
-    async def _record(self, prepared: Prepared, outcome: Outcome, message: str, held: str | None = None) -> None:
+    async def _note_interruption(self, prepared: Prepared) -> None:
+        """So that nobody reads for ever that an apply goes on; an engine that doesn't answer is not waited for."""
+        if not prepared.plan.changed:
+            return
+        with contextlib.suppress(errors.GitopsError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                await self._record(prepared, Outcome.INTERRUPTED, "interrupted: the next apply goes on from there")
+
+    async def _record(
+        self,
+        prepared: Prepared,
+        outcome: Outcome,
+        message: str,
+        held: str | None = None,
+        removed: frozenset[str] = frozenset(),
+    ) -> None:
         """Write each stack's record; a run that changes nothing and finds the same commit writes nothing."""
         source = prepared.source
-        loaded: dict[str, list[str]] = {}
-        for item in prepared.request.desired.of("Image"):
-            loaded.setdefault(item.stack, []).append(item.engine_name)
         for stack in prepared.stacks:
             former = prepared.live.records.get(stack, Record(stack))
+            images = [item.engine_name for item in prepared.request.desired.of("Image") if item.stack == stack]
+            known = {name: prepared.request.known[name].digest for name in images}
+            brought = versions.noted(former.brought, (f"{name}@{found}" for name, found in known.items() if found))
             changes: dict[str, object] = {
                 "source": source.identity,
                 "commit": source.label,
                 "revision": prepared.revision,
                 "outcome": outcome,
-                "message": message,
-                "images": tuple(loaded.get(stack, ())),
+                "message": message[:_MESSAGE_LIMIT],
+                "images": tuple(images),
+                "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
+                "key": prepared.key if prepared.request.desired.of("Secret") else former.key,
             }
             if held is not None:
                 changes["held"] = held
@@ -143,7 +169,9 @@ class Reconciler:
 
     async def _with_recorded_images(self, seen: live.Live, source: Source) -> live.Live:
         """Also look at images that former applies of this source brought: they may have to go."""
-        names = {name for item in seen.records.values() if item.source == source.identity for name in item.images}
+        names = {
+            name for item in seen.records.values() if item.source == source.identity for name in _image_names(item)
+        }
         if missing := names - seen.images.keys():
             more = await live.images(self._client, missing)
             return replace(seen, images={**seen.images, **more})
@@ -167,39 +195,60 @@ class Reconciler:
         return frozenset(mine | set(desired.stacks))
 
 
-async def delete(client: clients.EngineClient, stack: str, report: Report, *, volumes: bool = False) -> Plan:
-    """Remove all objects of a stack and its record, volumes only with the explicit word; the plan that was carried out.
+async def delete(client: clients.EngineClient, prepared: Prepared, stack: str, report: Report) -> None:
+    """Carry out what `plan_delete` planned, and forget the stack.
 
     Raises:
-        errors.NotFound: nothing of that stack is there.
+        whatever `gitops.reconciler.apply.run` raises.
     """
-    prepared = await plan_delete(client, stack)
     job = apply.Job(prepared.plan, prepared.request, prepared.live, images.Images(), lambda _: None, DEFAULT_TIMEOUT_S)
     await apply.run(client, job, report)
-    if volumes:
-        for name, volume in prepared.live.volumes.items():
-            owner = prepared.live.owner(volume.labels)
-            if owner and owner[0] == stack:
-                await client.remove_volume(name)
     await record.remove(client, stack)
-    return prepared.plan
 
 
-async def plan_delete(client: clients.EngineClient, stack: str) -> Prepared:
-    """What `delete` would do.
+async def plan_delete(client: clients.EngineClient, stack: str, *, volumes: bool = False) -> Prepared:
+    """The removal of all objects of a stack; its volumes are no-op steps without the explicit word.
 
     Raises:
         errors.NotFound: nothing of that stack is there.
     """
     seen = await live.read(client, ())
     former = seen.records.get(stack)
-    if former and former.images:
-        seen = replace(seen, images=await live.images(client, former.images))
+    if former:
+        seen = replace(seen, images=await live.images(client, _image_names(former)))
     empty = manifests.DesiredSet((), {}, {})
     request = planner.Request(empty, {}, frozenset({stack}))
     plan = planner.make(request, seen)
-    if not plan.changed and former is None:
+    plan = replace(plan, steps=(*plan.steps, *planner.volumes_of(stack, seen, is_removed=volumes)))
+    if not plan.steps and former is None:
         known = ", ".join(sorted(name for name in seen.records if name)) or "none"
         raise errors.NotFound(f"no stack {stack!r} on this engine; stacks: {known}")
-    assert plan.count(Action.DELETE) == len(plan.changed)
     return Prepared(Source("", Path()), "", request, seen, plan)
+
+
+def _check(plan: Plan) -> None:
+    if plan.refused:
+        raise errors.Refused("; ".join(plan.refused))
+    if plan.unplaced:
+        raise errors.Unschedulable("; ".join(f"service {item.service}: {item.text}" for item in plan.unplaced))
+
+
+def _image_names(found: Record) -> set[str]:
+    """What the engine may call the images that a stack brought."""
+    return {*found.images, *map(versions.as_digest, found.brought), *map(versions.name_of, found.brought)}
+
+
+def _fingerprint(key: bytes) -> str:
+    """A name for a key that says nothing of it."""
+    return hmac.new(key, b"gitops secret key", hashlib.sha256).hexdigest()[:12] if key else ""
+
+
+def _other_keys(desired: manifests.DesiredSet, seen: live.Live, stacks: frozenset[str], key: str) -> list[str]:
+    """A warning where the secrets of a stack were named under another key: all of them look changed."""
+    former = [found for stack in sorted(stacks) if (found := seen.records.get(stack)) and found.key]
+    return [
+        f"secrets of stack {item.stack} were applied with another key for secrets, so all of them look changed: use"
+        " that key (GITOPS_SECRET_KEY_FILE), or go on and have each made anew"
+        for item in former
+        if item.key != key and any(secret.stack == item.stack for secret in desired.of("Secret"))
+    ]

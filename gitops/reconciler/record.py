@@ -10,6 +10,7 @@ import enum
 import json
 from dataclasses import dataclass, fields
 from dataclasses import replace as replaced
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -20,21 +21,28 @@ from gitops.objects.secret import Config, ConfigSpec
 
 RECORD_KIND = "record"
 _PREFIX = "gitops.record."
+_LISTS = ("images", "brought")
 _RETRIES = 5
 
 
 class Outcome(enum.StrEnum):
-    """How the last apply of a stack ended, or that it goes on."""
+    """How the last apply of a stack ended, or that it goes on (or was killed on its way)."""
 
     NONE = ""
     APPLYING = "applying"
     APPLIED = "applied"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The labels of a record, typed. `held` is the revision that isn't tried again by itself."""
+    """The labels of a record, typed.
+
+    `held` is the revision that isn't tried again by itself; `images` are the references that the manifests bring;
+    `brought` is every version of them that may still be on the engine, as `name:tag@digest`, the latest last; `key`
+    is a fingerprint of the operator's key for secrets.
+    """
 
     stack: str
     source: str = ""
@@ -45,6 +53,8 @@ class Record:
     held: str = ""
     applied_at: str = ""
     images: tuple[str, ...] = ()
+    brought: tuple[str, ...] = ()
+    key: str = ""
 
 
 def config_name(stack: str) -> str:
@@ -56,13 +66,15 @@ def parse(config: Config) -> Record:
     """The record in a Config's labels; what is missing or unknown reads as empty."""
     found = {key.removeprefix(_PREFIX): value for key, value in config.spec.labels.items() if key.startswith(_PREFIX)}
     outcome = found.pop("outcome", "")
-    images = found.pop("images", "[]")
+    lists: dict[str, Any] = {key: tuple(json.loads(found.pop(key, "[]"))) for key in _LISTS}
     known = {field.name for field in fields(Record)}
-    texts = {key.replace("-", "_"): value for key, value in found.items() if key.replace("-", "_") in known}
+    texts: dict[str, Any] = {
+        key.replace("-", "_"): value for key, value in found.items() if key.replace("-", "_") in known
+    }
     return Record(
         stack=config.spec.labels.get(labels.STACK, ""),
         outcome=Outcome(outcome) if outcome in set(Outcome) else Outcome.NONE,
-        images=tuple(json.loads(images)),
+        **lists,
         **{key: value for key, value in texts.items() if key != "stack"},
     )
 
@@ -72,9 +84,9 @@ def to_labels(record: Record) -> dict[str, str]:
     texts = {
         field.name.replace("_", "-"): str(getattr(record, field.name))
         for field in fields(Record)
-        if field.name not in ("stack", "images")
+        if field.name not in ("stack", *_LISTS)
     }
-    texts["images"] = json.dumps(record.images)
+    texts |= {key: json.dumps(getattr(record, key)) for key in _LISTS}
     owner = {labels.STACK: record.stack, labels.KIND: RECORD_KIND}
     return owner | {_PREFIX + key: value for key, value in texts.items()}
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
 from gitops import errors
 from gitops.manifests import Desired, DesiredSet, ImageSource, Position, StackSettings, canonical
-from gitops.objects.container import ContainerConfig
+from gitops.objects.container import ContainerConfig, Volume, VolumeCreate
 from gitops.objects.image import ImageInspect, RootFS
 from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate, NetworkResource
 from gitops.objects.node import Node, NodeDescription, NodeSpec, NodeStatus
 from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
 from gitops.objects.service import (
     ContainerSpec,
+    EndpointSpec,
     NetworkAttachmentConfig,
+    PortConfig,
     Replicated,
     ResourceRequirements,
     Resources,
@@ -24,6 +26,7 @@ from gitops.objects.service import (
     ServiceMode,
     ServiceSpec,
     TaskSpec,
+    UpdateStatus,
 )
 from gitops.reconciler import planner, record
 from gitops.reconciler.images import Known
@@ -202,11 +205,93 @@ def test_an_image_is_there_when_its_name_leads_to_the_wanted_content() -> None:
     assert (step.action, step.changes[0].old, step.changes[0].new) == (Action.UPDATE, old, new)
 
 
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
+
+
+def brought(*versions: str, images: tuple[str, ...] = ()) -> dict[str, record.Record]:
+    return {"app": record.Record("app", images=images, brought=versions)}
+
+
 def test_images_that_an_earlier_apply_brought_go_when_they_left_the_manifests() -> None:
+    seen = live(images={"app:v1": image(A)}, records=brought(images=("app:v1",)))
+    assert actions(plan((service(image="other:1"),), seen))["app:v1"] is Action.DELETE
+    assert "app:v1" not in actions(plan((service(image="app:v1"),), seen)), "a service runs it"
+    assert "app:v1" not in actions(plan((service(image="other:1"),), live(records=seen.records))), "it has gone"
+
+
+def test_an_image_that_left_the_manifests_stays_as_long_as_a_service_would_be_rolled_back_to_it() -> None:
+    running = Service(id="s1", spec=spec(image=f"app:v1@{A}"))
     seen = live(
-        images={"app:v1": image("sha256:" + "a" * 64)}, records={"app": record.Record("app", images=("app:v1",))}
+        services={"app_web": running}, images={"app:v1": image(A)}, records=brought(f"app:v1@{A}", images=("app:v1",))
     )
-    assert actions(plan((service(),), seen))["app:v1"] is Action.DELETE
+    assert actions(plan((service(image=f"app:v2@{B}"),), seen)) == {"app_web": Action.UPDATE}
+    rolled = Service(id="s1", spec=spec(image=f"app:v2@{B}"), previous_spec=running.spec)
+    assert actions(plan((service(image=f"app:v2@{B}"),), replace_services(seen, rolled))) == {"app_web": Action.NONE}
+    third = plan((service(image=f"app:v3@{C}"),), replace_services(seen, rolled))
+    assert actions(third) == {"app_web": Action.UPDATE, "app:v1": Action.DELETE}
+
+
+def replace_services(seen: Live, *services: Service) -> Live:
+    return live(services={item.spec.name: item for item in services}, images=seen.images, records=seen.records)
+
+
+def test_of_an_image_that_was_rebuilt_the_present_and_the_previous_version_stay() -> None:
+    item = desired("Image", "app", ImageSource("app:v1", pull="app:v1"), {}, "app:v1")
+    seen = live(images={"app:v1": image(C)}, records=brought(f"app:v1@{A}", f"app:v1@{B}", f"app:v1@{C}"))
+    step = plan((item,), seen, {"app:v1": Known(C)}).steps[0]
+    assert (step.action, step.obsolete) == (Action.NONE, (f"app@{A}",))
+    used = replace_services(
+        seen, Service(id="s1", spec=replace(spec(image=f"app:v1@{A}"), name="elsewhere", labels={}))
+    )
+    assert plan((item,), used, {"app:v1": Known(C)}).steps[0].obsolete == ()
+
+
+def test_a_paused_update_goes_on_when_the_same_manifests_are_applied_again() -> None:
+    paused = Service(id="s1", spec=spec(), update_status=UpdateStatus(state="paused"))
+    step = plan((service(),), live(services={"app_web": paused})).steps[0]
+    assert (step.action, step.reason, step.changes) == (Action.UPDATE, Reason.PAUSED, ())
+
+
+def ported(name: str, *numbers: int) -> Desired:
+    ports = [PortConfig(target_port=80, published_port=number) for number in numbers]
+    value = replace(spec(name), endpoint_spec=EndpointSpec(ports=ports))
+    return desired("Service", name, value, canonical.service(value))
+
+
+def test_a_port_that_another_service_keeps_is_refused_before_anything_is_done() -> None:
+    other = replace(
+        spec("x"), name="other_x", labels={}, endpoint_spec=EndpointSpec(ports=[PortConfig(published_port=80)])
+    )
+    found = plan((ported("web", 80),), live(services={"other_x": Service(id="1", spec=other)}))
+    assert found.refused == ("service app_web can't publish port 80/tcp: service other_x has it",)
+    twice = plan((ported("a", 81), ported("b", 81)), live())
+    assert twice.refused == ("service app_b can't publish port 81/tcp: service app_a has it",)
+
+
+def test_a_port_that_a_removed_or_changed_service_leaves_is_free() -> None:
+    old = Service(id="1", spec=cast(ServiceSpec, ported("old", 80).spec))
+    assert not plan((ported("new", 80),), live(services={"app_old": old})).refused
+    assert not plan((ported("new", 80), ported("old", 81)), live(services={"app_old": old})).refused
+
+
+def test_what_cannot_be_changed_in_place_is_refused_in_the_plan() -> None:
+    volume = VolumeCreate(name="app_data", labels=labels("Volume", "data"), driver_opts={"type": "tmpfs"})
+    item = desired("Volume", "data", volume, canonical.volume(volume))
+    found = plan((item,), live(volumes={"app_data": Volume(name="app_data", labels=labels("Volume", "data"))}))
+    assert len(found.refused) == 1 and "can't be changed in place" in found.refused[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "note"),
+    [
+        ({"replicas": 5}, "no task is restarted"),
+        ({"image": "app:v2"}, "2 tasks replaced, 1 at a time"),
+        ({"image": "app:v2", "replicas": 1}, "1 task replaced, all at once"),
+    ],
+)
+def test_the_plan_says_what_an_update_does_to_what_runs(changed: dict[str, Any], note: str) -> None:
+    seen = live(services={"app_web": Service(id="s1", spec=spec())})
+    assert plan((service(**changed),), seen).steps[0].note == note
 
 
 def test_an_external_object_that_is_missing_is_an_error_at_its_manifest() -> None:

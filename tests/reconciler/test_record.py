@@ -15,7 +15,9 @@ TEXT = st.text(max_size=20)
 def test_what_is_written_is_what_is_read(
     stack: str, commit: str, outcome: record.Outcome, message: str, images: list[str]
 ) -> None:
-    made = record.Record(stack, "src", commit, "rev", outcome, message, "held", "when", tuple(images))
+    made = record.Record(
+        stack, "src", commit, "rev", outcome, message, "held", "when", tuple(images), tuple(images), "k"
+    )
     assert record.parse(Config(spec=ConfigSpec(name="x", labels=record.to_labels(made)))) == made
 
 

@@ -1,0 +1,97 @@
+"""What forbids a plan: objects of others in the way, externals that are missing, what can't be changed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Any
+
+from gitops import errors
+from gitops.manifests import DesiredSet
+from gitops.objects import labels as names_of_labels
+from gitops.objects.network import NetworkResource
+from gitops.objects.service import ServiceSpec
+from gitops.reconciler import ports
+from gitops.reconciler.live import Live
+from gitops.reconciler.plan import Action, Step
+
+
+def check_owners(desired: DesiredSet, live: Live) -> None:
+    """Whatever has the name of an object of ours must be ours, of the same stack and name.
+
+    Raises:
+        errors.Refused: something is not.
+    """
+    found: dict[str, Callable[[str], Mapping[str, str] | None]] = {
+        "Service": lambda name: live.services[name].spec.labels if name in live.services else None,
+        "Network": lambda name: live.networks[name].labels if name in live.networks else None,
+        "Volume": lambda name: live.volumes[name].labels if name in live.volumes else None,
+    }
+    exists: dict[str, Mapping[str, Any]] = {
+        "Service": live.services,
+        "Network": live.networks,
+        "Volume": live.volumes,
+    }
+    strangers = []
+    for item in desired.objects:
+        if item.kind in found and item.engine_name in exists[item.kind]:
+            owner = live.owner(found[item.kind](item.engine_name))
+            if owner != (item.stack, item.kind, item.name):
+                whose = f"belongs to stack {owner[0]!r}" if owner else f"has no label {names_of_labels.KIND}"
+                strangers.append(f"{item.position}: {item.kind.lower()} {item.engine_name} exists and {whose}")
+    if strangers:
+        raise errors.Refused("not ours: " + "; ".join(strangers) + "; rename the manifest's object or remove the other")
+
+
+def check_externals(desired: DesiredSet, live: Live) -> None:
+    """What is said to exist must.
+
+    Raises:
+        errors.InvalidManifest: something does not.
+    """
+    exists: dict[str, Mapping[str, Any]] = {
+        "Network": live.networks,
+        "Volume": live.volumes,
+        "Secret": live.secrets,
+        "Config": live.configs,
+    }
+    problems = [
+        errors.Problem(
+            item.position.file,
+            item.position.line,
+            item.position.column,
+            "spec.external",
+            f"the engine has no {item.kind.lower()} {item.engine_name!r}",
+            "create it first, or take `external` away",
+        )
+        for item in desired.externals
+        if item.engine_name not in exists.get(item.kind, {})
+    ]
+    if problems:
+        raise errors.InvalidManifest(problems)
+
+
+def refusals(steps: Iterable[Step], desired: DesiredSet, live: Live, removed: Container[str]) -> Iterable[str]:
+    """What can't be carried out: networks in use and volumes that would have to be replaced, ports of others."""
+    for step in steps:
+        if step.action is not Action.REPLACE:
+            continue
+        paths = ", ".join(change.path for change in step.changes)
+        what = (
+            f"{step.kind.lower()} {step.engine_name} differs from its manifest ({paths}) and can't be changed in place"
+        )
+        if step.kind == "Volume":
+            yield f"{what}: give the volume another name and move its data"
+        elif users := _users(live.networks[step.engine_name], live, removed):
+            yield f"{what} while it is used by {', '.join(users)}: give the network another name"
+    wanted = {item.engine_name: item.spec for item in desired.of("Service")}
+    staying = {name: service for name, service in live.services.items() if name not in removed}
+    yield from ports.clashes({name: spec for name, spec in wanted.items() if isinstance(spec, ServiceSpec)}, staying)
+
+
+def _users(network: NetworkResource, live: Live, removed: Container[str]) -> list[str]:
+    return sorted(
+        name
+        for name, service in live.services.items()
+        if name not in removed
+        and any(use.target in (network.id, network.name) for use in service.spec.task_template.networks)
+    )

@@ -1,0 +1,58 @@
+"""The part of a plan that is about images: what is brought, and which versions go. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gitops.objects.image import ImageInspect
+from gitops.oci import reference as references
+from gitops.reconciler import versions
+from gitops.reconciler.diff import FieldChange
+from gitops.reconciler.images import Known
+from gitops.reconciler.live import Live
+from gitops.reconciler.plan import Action, Reason, Step
+from gitops.reconciler.record import Record
+
+
+def step(base: Step, known: Known, live: Live) -> Step:
+    """An image is there when its name leads to the wanted content; a tag without a digest only needs to be there."""
+    image = live.images.get(base.engine_name)
+    new = known.digest
+    if image is None:
+        return replace(base, action=Action.CREATE, reason=Reason.MISSING, changes=(FieldChange("digest", None, new),))
+    digests = _digests(image)
+    if not new or new in digests or (known.image_id and known.image_id == image.id):
+        return base
+    old = next((digest for digest in digests if digest), image.id)
+    return replace(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=(FieldChange("digest", old, new),))
+
+
+def obsolete(step: Step, records: list[Record], known: Known, use: versions.Use) -> Step:
+    """The step of an image, with its former versions that nothing needs any more."""
+    brought = [item for found in records for item in found.brought]
+    found = versions.former(brought, step.engine_name, known.digest, use)
+    return replace(step, obsolete=tuple(map(versions.as_digest, found)))
+
+
+def left(record: Record, kept: frozenset[str], use: versions.Use, reason: Reason, live: Live) -> list[Step]:
+    """The removal of what a stack brought and nothing needs any more; `kept` are the images of the manifests."""
+    steps = []
+    for version in versions.left(record.brought, record.images, kept, use):
+        steps += _gone(record.stack, version, reason, live)
+    return steps
+
+
+def _gone(stack: str, version: str, reason: Reason, live: Live) -> list[Step]:
+    """The step that removes a version: by its tag where that still leads to it, which takes all its names."""
+    name, digest = versions.name_of(version), versions.digest_of(version)
+    tagged = live.images.get(name)
+    has_tag = tagged is not None and (not digest or digest in _digests(tagged))
+    engine_name = name if has_tag else versions.as_digest(version)
+    if not has_tag and engine_name not in live.images:
+        return []
+    also = (versions.as_digest(version),) if has_tag and digest else ()
+    return [Step("Image", stack, name, engine_name, Action.DELETE, reason, obsolete=also)]
+
+
+def _digests(image: ImageInspect) -> list[str | None]:
+    return [references.parse(text).digest for text in image.repo_digests]

@@ -1,0 +1,85 @@
+"""Which images that applies of a stack brought may go again. Pure.
+
+A version stays as long as a service runs it or would be rolled back to it, and of each image that is still in the
+manifests the version before the present one stays in any case. What is not in a stack's record is nobody's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gitops.objects.service import Service, ServiceSpec
+from gitops.oci import reference as references
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What services name once a plan is carried out: digests, and names where no digest is known."""
+
+    digests: frozenset[str]
+    names: frozenset[str]
+
+
+def used(specs: Iterable[ServiceSpec | None]) -> Use:
+    """The use that these specs, present and previous ones, make of images."""
+    digests, names = set(), set()
+    for spec in specs:
+        container = spec.task_template.container_spec if spec else None
+        if container is None or not container.image:
+            continue
+        parsed = references.parse(container.image)
+        if parsed.digest:
+            digests.add(parsed.digest)
+        else:
+            names.add(parsed.with_default_tag().familiar())
+    return Use(frozenset(digests), frozenset(names))
+
+
+def after(
+    live: Mapping[str, Service], changed: Mapping[str, ServiceSpec], removed: Iterable[str]
+) -> list[ServiceSpec | None]:
+    """All specs, present and previous, that services have once `changed` are sent and `removed` are gone."""
+    gone = set(removed)
+    specs: list[ServiceSpec | None] = list(changed.values())
+    for name, service in live.items():
+        if name in gone:
+            continue
+        specs += [service.spec] if name in changed else [service.spec, service.previous_spec]
+    return specs
+
+
+def former(brought: Sequence[str], reference: str, digest: str, use: Use) -> tuple[str, ...]:
+    """The versions of an image of the manifests that may go; `brought` has the latest last."""
+    found = [item for item in brought if name_of(item) == reference and digest_of(item) != digest]
+    return tuple(item for item in found[:-1] if digest_of(item) not in use.digests)
+
+
+def left(brought: Sequence[str], images: Sequence[str], kept: frozenset[str], use: Use) -> tuple[str, ...]:
+    """The versions, and where no version is known the names, of images that left the manifests and may go."""
+    versions = [item for item in brought if name_of(item) not in kept and digest_of(item) not in use.digests]
+    known = {name_of(item) for item in brought}
+    names = [item for item in images if item not in kept and item not in known and item not in use.names]
+    return tuple(versions + names)
+
+
+def noted(brought: Sequence[str], present: Iterable[str]) -> tuple[str, ...]:
+    """`brought` with the present versions at its end."""
+    now = list(dict.fromkeys(present))
+    return (*(item for item in brought if item not in now), *now)
+
+
+def name_of(version: str) -> str:
+    """`name:tag` of `name:tag@digest`."""
+    return version.partition("@")[0]
+
+
+def digest_of(version: str) -> str:
+    """`digest` of `name:tag@digest`; empty where there is none."""
+    return version.partition("@")[2]
+
+
+def as_digest(version: str) -> str:
+    """How an engine calls a version whose tag has moved on: `name@digest`."""
+    parsed = references.parse(name_of(version))
+    return f"{parsed.familiar_name}@{digest_of(version)}" if digest_of(version) else version
