@@ -40,6 +40,7 @@ _COMMANDS = {
     "status": _Lazy("gitops.cli.manifests", "status", "Show stacks, their services and where they came from."),
     "delete": _Lazy("gitops.cli.manifests", "delete", "Remove a stack."),
     "watch": _Lazy("gitops.cli.manifests", "watch", "Apply again on every change of files, repository or engine."),
+    "resume": _Lazy("gitops.cli.manifests", "resume", "Let watch try a held revision again."),
     "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
 }
@@ -80,8 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
+    # See no-color.org; without it click asks whether a terminal reads.
+    color = False if os.environ.get("NO_COLOR") else None
     try:
-        result = cli.main(args=arguments, prog_name="gitops", standalone_mode=False)
+        result = cli.main(args=arguments, prog_name="gitops", standalone_mode=False, color=color)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.Abort:

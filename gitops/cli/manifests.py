@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -24,6 +26,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _CHANGES = 2
 _UNSCHEDULABLE = 3
+_REFUSED = 5
+_SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 def _values(command: Command) -> Command:
@@ -101,7 +105,10 @@ def diff(
     allow_empty: bool,
     form: str,
 ) -> int:
-    """Show what apply would change, field by field. Exit code 0: nothing, 2: changes, 3: can't be scheduled."""
+    """Show what apply would change, field by field.
+
+    Exit code 0: nothing, 2: changes, 3: can't be scheduled, 5: refused.
+    """
     from gitops.cli import output
     from gitops.reconciler import source
     from gitops.reconciler.reconcile import Reconciler
@@ -113,6 +120,8 @@ def diff(
 
     prepared = _with_client(host, run)
     click.echo(output.plan_json(prepared) if form == "json" else output.plan_text(prepared, _place(host)))
+    if prepared.plan.refused:
+        return _REFUSED
     if prepared.plan.unplaced:
         return _UNSCHEDULABLE
     return _CHANGES if prepared.plan.changed else 0
@@ -150,18 +159,25 @@ def apply(
     starting.ensure(host, start_engine=start_engine, yes=yes)
     options = _options(load_options, take_over, allow_empty, timeout_s)
 
-    async def run(client: EngineClient) -> None:
-        reconciler = Reconciler(client, options)
-        prepared = await reconciler.prepare(source.of_path(path))
-        click.echo(output.plan_text(prepared, _place(host)))
-        if prepared.plan.changed and not prepared.plan.unplaced:
-            _ask("Apply this?", yes)
-        with _progress() as progress:
-            await reconciler.apply(prepared, progress)
-        count = len(prepared.request.desired.of("Service"))
-        click.echo(f"Converged: {count} service{'' if count == 1 else 's'} as the manifests say.")
+    async def prepare(client: EngineClient) -> Prepared:
+        return await Reconciler(client, options).prepare(source.of_path(path))
 
-    _with_client(host, run)
+    async def carry_out(client: EngineClient) -> None:
+        with _progress() as progress:
+            await Reconciler(client, options).apply(prepared, progress)
+
+    prepared = _with_client(host, prepare)
+    click.echo(output.plan_text(prepared, _place(host)))
+    if output.verdict(prepared.plan) == "changes":
+        _ask("Apply this?", yes)
+    _with_client(
+        host,
+        carry_out,
+        interrupted="interrupted: what was sent stays and goes on by itself; see gitops status, and apply again to"
+        " finish the rest",
+    )
+    count = len(prepared.request.desired.of("Service"))
+    click.echo(f"Converged: {count} service{'' if count == 1 else 's'} as the manifests say.")
 
 
 @click.command()
@@ -182,10 +198,11 @@ def status(stack: str | None, host: str | None, form: str) -> None:
         return
     if not found:
         click.echo("No stacks: nothing was applied to this engine yet.")
-    for item in found:
-        click.echo("\n".join(item.headline()))
-        rows = [("", "SERVICE", "REPLICAS", "IMAGE", "PORTS", "STATE")]
-        rows += [("", *service.row()) for service in item.services]
+    now_ns = time.time_ns()
+    for number, item in enumerate(found):
+        click.echo("\n".join(([""] if number else []) + item.headline(now_ns)))
+        rows: list[tuple[str, ...]] = [("", "SERVICE", "REPLICAS", "IMAGE", "PORTS", "CHANGED", "STATE")]
+        rows += [("", *service.row(now_ns)) for service in item.services]
         click.echo(output.table(rows) if item.services else "   no services")
 
 
@@ -198,15 +215,27 @@ def delete(stack: str, host: str | None, yes: bool, volumes: bool) -> None:
     """Remove all objects of STACK: services, networks, secrets, configs, images; volumes only with --volumes."""
     from gitops.cli import output
     from gitops.reconciler import reconcile
+    from gitops.reconciler.plan import Action
 
-    async def run(client: EngineClient) -> None:
-        click.echo(output.plan_text(await reconcile.plan_delete(client, stack), _place(host)))
-        _ask(f"Delete stack {stack}{' with its volumes' if volumes else ''}?", yes)
+    async def prepare(client: EngineClient) -> Prepared:
+        return await reconcile.plan_delete(client, stack, volumes=volumes)
+
+    async def carry_out(client: EngineClient) -> None:
         with _progress() as progress:
-            await reconcile.delete(client, stack, progress, volumes=volumes)
-        click.echo(f"Deleted: nothing of stack {stack} is left{'' if volumes else ' but its volumes, if it had any'}.")
+            await reconcile.delete(client, prepared, stack, progress)
 
-    _with_client(host, run)
+    prepared = _with_client(host, prepare)
+    click.echo(output.plan_text(prepared, _place(host)))
+    if prepared.plan.changed:
+        _ask(f"Delete stack {stack}{' with the data of its volumes' if volumes else ''}?", yes)
+    _with_client(
+        host,
+        carry_out,
+        interrupted=f"interrupted: what is gone is gone; gitops delete {stack} again removes the rest",
+    )
+    kept = [step.engine_name for step in prepared.plan.of("Volume", Action.NONE)]
+    rest = f" but its volumes, which --volumes removes: {', '.join(kept)}" if kept else ""
+    click.echo(f"Deleted: of stack {stack} there is nothing left{rest}.")
 
 
 @click.command()
@@ -276,7 +305,12 @@ def watch(
         with _progress(is_terminal=False) as progress:
             await Watch(lambda: clients.connect(host), origin, options, say, progress).run()
 
-    asyncio.run(run())
+    ended = _run(run())
+    if once and isinstance(ended, signal.Signals):
+        raise click.exceptions.Exit(128 + ended)
+    if ended is signal.SIGINT:
+        say("ended")
+        raise click.exceptions.Exit(128 + ended)
 
 
 # -- what the commands share
@@ -305,14 +339,53 @@ def _existing(path: Path | None) -> Path:
     return path
 
 
-def _with_client(host: str | None, run: Callable[[EngineClient], Coroutine[Any, Any, T]]) -> T:
+def _with_client(
+    host: str | None, run: Callable[[EngineClient], Coroutine[Any, Any, T]], interrupted: str = "interrupted"
+) -> T:
+    """Run a call with a client.
+
+    Raises:
+        click.exceptions.Exit: a signal ended it, with the shell's code for that.
+    """
     from gitops import client as clients
 
     async def connected() -> T:
         async with clients.connect(host) as client:
             return await run(client)
 
-    return asyncio.run(connected())
+    ended = _run(connected())
+    if isinstance(ended, signal.Signals):
+        click.echo(interrupted, err=True)
+        raise click.exceptions.Exit(128 + ended)
+    return ended
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T | signal.Signals:
+    """What comes of `work`, or the signal that ended it: it is cancelled, so that it can leave things in order."""
+    ended: list[signal.Signals] = []
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def end(number: signal.Signals) -> None:
+            if ended:  # asked twice: whatever it still does, it is to stop now
+                if sys.stdout.isatty():
+                    os.write(1, _SHOW_CURSOR)
+                os._exit(128 + number)
+            ended.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end, number)
+        return await task
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        return ended[0]
 
 
 def _place(host: str | None) -> str:

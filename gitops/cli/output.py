@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
-from gitops.reconciler.plan import Action, Plan, Step
+from gitops.reconciler.plan import Action, Plan, Reason, Step
 from gitops.reconciler.reconcile import Prepared
+from gitops.reconciler.record import Outcome, Record
 
 FORMAT_VERSION = "1"
 _MARKS = {
@@ -17,11 +19,15 @@ _MARKS = {
     Action.UPDATE: ("~", "yellow"),
     Action.REPLACE: ("±", "yellow"),
     Action.DELETE: ("-", "red"),
+    Action.NONE: ("=", ""),
 }
 _DURATIONS = {
     *("delay", "monitor", "window", "interval", "timeout", "start_period", "start_interval", "stop_grace_period"),
 }
 _SIZES = {"memory", "size", "shm_size"}
+_MAPS = ("environment", "labels", "configs", "secrets", "volumes", "networks", "ports", "sysctls", "ulimits", "ipam")
+_BRIEF_WIDTH = 40
+_LINE_WIDTH = 110
 _UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 
 
@@ -29,22 +35,36 @@ def plan_text(prepared: Prepared, host: str) -> str:
     """The plan: a line for each object that changes, then the fields, then what it comes to."""
     plan = prepared.plan
     lines = [f"{_title(prepared)}, on {host}", ""]
-    changed = plan.changed
-    width = max((len(step.name) for step in changed), default=0)
-    for step in changed:
-        lines.append(f"  {_mark(step)} {step.kind:<8} {step.name:<{width}}  {_brief(step)}".rstrip())
-    unchanged = plan.count(Action.NONE)
+    shown = [*plan.changed, *(step for step in plan.steps if step.action is Action.NONE and step.note)]
+    width = max((len(step.name) for step in shown), default=0)
+    briefs = {step.key: _brief(step) for step in shown}
+    brief_width = min(_BRIEF_WIDTH, max(map(len, briefs.values()), default=0))
+    for step in shown:
+        brief = briefs[step.key]
+        note = f"  {step.note}" if step.note else ""
+        lines.append(f"  {_mark(step)} {step.kind:<8} {step.name:<{width}}  {brief:<{brief_width}}{note}".rstrip())
+    unchanged = sum(step.action is Action.NONE and not step.note for step in plan.steps)
     if unchanged:
         lines.append(f"  = {unchanged} unchanged")
-    for step in changed:
+    for step in plan.changed:
         if step.action in (Action.UPDATE, Action.REPLACE) and step.changes:
-            lines += ["", f"{_mark(step)} {step.kind} {step.name}{_where(step)}", *_fields(step)]
-    lines.append("")
-    for item in plan.unplaced:
-        lines.append(click.style(f"{item.service}: {item.count} tasks can't be placed: {item.reason}", fg="red"))
-    lines += [click.style(f"warning: {text}", fg="yellow") for text in plan.warnings]
+            lines += ["", _heading(step), *_fields(step)]
+    if lines[-1]:
+        lines.append("")
+    lines += [click.style(f"service {item.service}: {item.text}", fg="red") for item in plan.unplaced]
+    lines += [click.style(f"refused: {text}", fg="red") for text in plan.refused]
+    lines += [click.style(f"warning: {text}", fg="yellow") for text in (*plan.warnings, *_former(prepared))]
     lines.append(_verdict(plan))
     return "\n".join(lines)
+
+
+def verdict(plan: Plan) -> str:
+    """What a plan comes to, in a word for programs."""
+    if plan.refused:
+        return "refused"
+    if plan.unplaced:
+        return "unschedulable"
+    return "changes" if plan.changed else "unchanged"
 
 
 def plan_json(prepared: Prepared) -> str:
@@ -56,10 +76,11 @@ def plan_json(prepared: Prepared) -> str:
         "commit": prepared.source.commit,
         "revision": prepared.revision,
         "stacks": list(prepared.stacks),
-        "verdict": "unschedulable" if plan.unplaced else "changes" if plan.changed else "unchanged",
+        "verdict": verdict(plan),
         "changes": [_step_json(step) for step in plan.steps],
         "unplaced": [{"service": item.service, "tasks": item.count, "reason": item.reason} for item in plan.unplaced],
-        "warnings": list(plan.warnings),
+        "refused": list(plan.refused),
+        "warnings": [*plan.warnings, *_former(prepared)],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 
@@ -73,52 +94,92 @@ def _step_json(step: Step) -> dict[str, Any]:
         "action": str(step.action),
         "reason": str(step.reason),
         "position": step.position,
+        "note": step.note,
+        "obsolete": list(step.obsolete),
         "fields": [{"path": change.path, "old": change.old, "new": change.new} for change in step.changes],
     }
 
 
 def _title(prepared: Prepared) -> str:
-    stacks = ", ".join(stack for stack in prepared.stacks if stack)
+    names = [stack for stack in prepared.stacks if stack]
     commit = f", commit {prepared.source.label}" if prepared.source.label else ""
-    return f"Stack {stacks}{commit}" if stacks else f"Manifests without a stack{commit}"
+    if not names:
+        return f"Manifests without a stack{commit}"
+    return f"Stack{'s' if len(names) > 1 else ''} {', '.join(names)}{commit}"
+
+
+def _former(prepared: Prepared) -> list[str]:
+    """What a person should know of the last apply, when it was of this very revision."""
+    told = []
+    for stack in prepared.stacks:
+        found = prepared.live.records.get(stack)
+        if found and found.revision == prepared.revision and found.outcome in (Outcome.FAILED, Outcome.INTERRUPTED):
+            whose = f" of stack {stack}" if stack else ""
+            told.append(f"the last apply{whose}, of this very revision, {_ended(found)}")
+    return told
+
+
+def _ended(found: Record) -> str:
+    return "was interrupted" if found.outcome is Outcome.INTERRUPTED else f"failed: {found.message}"
 
 
 def _mark(step: Step) -> str:
     mark, colour = _MARKS[step.action]
-    return click.style(mark, fg=colour)
+    return click.style(mark, fg=colour) if colour else mark
 
 
-def _where(step: Step) -> str:
-    return f"{'':<40}{step.position}" if step.position else ""
+def _heading(step: Step) -> str:
+    name = f"{step.kind} {step.name}"
+    return f"{_mark(step)} {name:<52}  {step.position}".rstrip()
 
 
 def _brief(step: Step) -> str:
+    """What changes, in a few words; what it does to what runs is the step's note."""
     if step.action is Action.DELETE:
-        return "left the manifests"
-    if step.action is Action.CREATE:
-        return step.note
-    names = list(dict.fromkeys(change.path.rpartition(".")[2] for change in step.changes))
+        return "left the manifests" if step.reason is Reason.LEFT else ""
+    if step.action in (Action.CREATE, Action.NONE):
+        return ""
+    names = list(dict.fromkeys(_word(change.path) for change in step.changes))
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
+def _word(path: str) -> str:
+    """A field's name without what only its own lines need: `environment`, `update_config.delay`, `replicas`."""
+    parts = re.sub(r"\[[^\]]*\]", "", path).removeprefix("deploy.").split(".")
+    return parts[0] if parts[0] in _MAPS or "[" in path else ".".join(parts[:2])
+
+
 def _fields(step: Step) -> list[str]:
+    """Path, old and new value; on lines of their own where they are too long for one."""
     width = max(len(change.path) for change in step.changes)
-    return [
-        f"    {change.path:<{width}}  {value(change.path, change.old)}  ->  {value(change.path, change.new)}"
-        for change in step.changes
-    ]
+    lines = []
+    for change in step.changes:
+        old, new = value(change.path, change.old), value(change.path, change.new)
+        if len(old) + len(new) + width > _LINE_WIDTH or "\n" in old + new:
+            lines += [f"    {change.path}", *_block("-", old, "red"), *_block("+", new, "green")]
+        else:
+            lines.append(f"    {change.path:<{width}}  {old}  ->  {new}")
+    return lines
+
+
+def _block(mark: str, text: str, colour: str) -> list[str]:
+    return [click.style(f"      {mark} {line}", fg=colour) for line in text.splitlines() or [""]]
 
 
 def value(path: str, found: Any) -> str:
     """A field's value for a person: durations and sizes with units, images with short digests."""
     last = path.rpartition(".")[2]
-    if found is None or found in ("", [], {}):
+    if found is None:
         return "(none)"
+    if found in ("", [], {}):
+        return json.dumps(found)
     if isinstance(found, int) and not isinstance(found, bool):
         if last in _DURATIONS:
             return duration(found)
         if last in _SIZES:
             return size(found)
+        if last == "cpus":
+            return f"{found / 1_000_000_000:g}"
     if isinstance(found, str):
         name, separator, digest = found.partition("@sha256:")
         if separator:
@@ -150,7 +211,7 @@ def size(count: int) -> str:
 
 
 def _verdict(plan: Plan) -> str:
-    if not plan.changed:
+    if not plan.changed and not plan.refused:
         return "No changes: the engine is as the manifests say."
     counts = [
         f"{plan.count(action)} to {verb}"
@@ -162,7 +223,12 @@ def _verdict(plan: Plan) -> str:
         )
         if plan.count(action)
     ]
-    return f"{', '.join(counts)}. {'Can NOT be scheduled.' if plan.unplaced else 'Can be scheduled.'}"
+    text = f"{', '.join(counts) or 'Nothing to change'}."
+    if plan.refused:
+        return f"{text} Can NOT be applied."
+    if plan.unplaced:
+        return f"{text} Can NOT be scheduled."
+    return f"{text} Can be scheduled." if plan.of("Service", Action.CREATE, Action.UPDATE) else text
 
 
 def table(rows: Iterable[Iterable[str]]) -> str:
