@@ -92,10 +92,12 @@ def _clear_stale(path: Path) -> None:
 
 def _bind(path: Path, group_id: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The mode is right from the start: between bind and chmod anybody could connect.
-    former = os.umask(0o117)
+    # Made before the mask is narrowed: a directory without its x bits lets nobody of the group through.
+    former = os.umask(0o022)
     try:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # The mode is right from the start: between bind and chmod anybody could connect.
+        os.umask(0o117)
         sock.bind(str(path))
         os.chown(path, -1, group_id)
         sock.listen(_BACKLOG)
