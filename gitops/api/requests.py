@@ -116,7 +116,10 @@ def one_of(found: Filters, key: str, values: Collection[str]) -> None:
 
 async def raw_body(request: web.Request) -> bytes:
     """The JSON body as bytes; `b""` where there is none."""
-    data = await request.read()
+    try:
+        data = await request.read()
+    except ConnectionError as error:
+        raise errors.Invalid("the connection was closed before the whole body came") from error
     if data and request.content_type not in _JSON_TYPES:
         raise errors.Invalid(f"unsupported media type {request.content_type!r}: must be 'application/json'")
     return data

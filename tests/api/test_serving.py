@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from gitops import errors
-from gitops.api import server
+from gitops.api import middleware, server
 from gitops.engine.events import EventBus
 from gitops.objects import base
 
@@ -84,6 +84,13 @@ async def session(path: Path) -> AsyncIterator[aiohttp.ClientSession]:
 
 def test_the_socket_is_for_owner_and_group_only(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+def test_a_directory_that_is_made_for_a_socket_lets_its_group_through(tmp_path: Path) -> None:
+    (listener,) = server.listeners([f"unix://{tmp_path}/a/b/api.sock"], "no-such-group")
+    listener.close()
+    for directory in (tmp_path / "a", tmp_path / "a" / "b"):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o755
 
 
 async def test_every_answer_carries_the_headers_that_clients_negotiate_by(session: aiohttp.ClientSession) -> None:
@@ -165,6 +172,22 @@ async def test_a_body_without_end_is_refused(session: aiohttp.ClientSession) -> 
     ) as response:
         assert response.status == 413
         assert "too large" in (await response.json())["message"]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure_of_ours(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = asyncio.Event()
+    monkeypatch.setattr(middleware, "_log", lambda *_: logged.set())
+    with caplog.at_level("WARNING"):
+        _, writer = await asyncio.open_unix_connection(path)
+        writer.write(b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n")
+        writer.write(b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        await asyncio.wait_for(logged.wait(), 5)
+        await asyncio.sleep(0)
+    assert not caplog.records
 
 
 async def test_the_headers_of_wait_come_before_its_end(session: aiohttp.ClientSession, containers: _Containers) -> None:
