@@ -63,7 +63,6 @@ async def remove(request: web.Request) -> web.Response:
 async def list_tasks(request: web.Request) -> web.Response:
     """`docker service ps`, and what the CLI polls while it waits."""
     filters = requests.filters(request, _TASK_FILTERS)
-    requests.one_of(filters, "desired-state", ("running", "shutdown", "accepted", "ready", "complete", "remove"))
     return answers.json(taskshape.encode(swarm_of(request).control.tasks(filters)))
 
 
