@@ -41,7 +41,8 @@ def update_config(config: UpdateConfig | None) -> UpdateConfig:
         given,
         parallelism=UPDATE_PARALLELISM if given.parallelism is None else given.parallelism,
         failure_action=given.failure_action or UPDATE_FAILURE_ACTION,
-        monitor=UPDATE_MONITOR if given.monitor is None else given.monitor,
+        # Docker documents that 0 means the default, too.
+        monitor=given.monitor or UPDATE_MONITOR,
         order=given.order or UPDATE_ORDER,
     )
 

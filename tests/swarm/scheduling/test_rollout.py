@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from gitops import errors
-from gitops.objects import base
+from gitops.objects import base, defaults
 from gitops.objects.base import Version
 from gitops.objects.service import ContainerSpec, Service, ServiceSpec, TaskSpec, UpdateConfig, UpdateStatus
 from gitops.objects.task import Task, TaskState
@@ -139,3 +139,8 @@ def test_u16_without_a_previous_spec_there_is_no_rollback() -> None:
     for call in (lambda: rollout.rolled_back(bare, "t", 1, 2), lambda: rollout.rolled_back_by_hand(bare, 1, 2)):
         with pytest.raises(errors.Conflict, match="service s does not have a previous spec"):
             call()
+
+
+@pytest.mark.parametrize("monitor", [None, 0])
+def test_a_monitor_time_of_zero_is_the_default(monitor: int | None) -> None:
+    assert defaults.update_config(UpdateConfig(monitor=monitor)).monitor == defaults.UPDATE_MONITOR
