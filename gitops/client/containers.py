@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from gitops import errors
+from gitops.client import answers
 from gitops.client.transport import Filters, Transport, filters_of, path_of
 from gitops.objects.container import ContainerCreate, ContainerInspect, ContainerSummary
 
@@ -72,7 +73,7 @@ class ContainerCalls:
         """Its exit code, when `condition` holds."""
         path = path_of("containers", container, "wait")
         chunks = [part async for part in self._transport.chunks("POST", path, query={"condition": condition})]
-        answer = msgspec.json.decode(b"".join(chunks), type=_Exit)
+        answer = answers.decode(b"".join(chunks), _Exit)
         if answer.error and answer.error.get("Message"):
             raise errors.RuntimeFailure(str(answer.error["Message"]))
         return answer.status_code

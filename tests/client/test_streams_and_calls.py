@@ -201,6 +201,15 @@ async def _chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
+async def test_a_wait_that_breaks_off_is_an_error_of_ours(serve: Serve) -> None:
+    async def empty(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async with client.connect(await serve(empty)) as engine:
+        with pytest.raises(errors.RuntimeFailure, match="can't be read"):
+            await engine.wait_container("web")
+
+
 async def test_frames_are_put_together_from_any_pieces() -> None:
     data = b"\x01\0\0\0\0\0\0\x03ok\n\x02\0\0\0\0\0\0\x00\x02\0\0\0\0\0\0\x04bad\n"
     for size in (1, 3, 9, len(data)):
