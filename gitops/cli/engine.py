@@ -115,6 +115,8 @@ def stop(data_root: Path, run_root: Path, containers: bool, purge: bool) -> None
     from gitops.daemon import background
 
     found = background.status(config)
+    if purge:
+        background.check_purgeable(config)
     if purge and found.pid is None and config.data_root.exists():
         # Containers may run on from before: only an engine can end them in order.
         background.start(config)

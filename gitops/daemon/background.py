@@ -26,6 +26,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 120.0
 """Of a stop that ends containers too; each has its own grace period."""
 _LOG = "engine.log"
+_DATABASE = "engine.db"
 _LOG_LIMIT = 10 * 2**20
 _TAIL_LINES = 15
 _POLL_S = 0.05
@@ -83,7 +84,8 @@ def start(config: EngineConfig, *, log_level: str = "info") -> tuple[Status, boo
     config.run_root.mkdir(mode=0o755, parents=True, exist_ok=True)
     path = log_path(config)
     _rotate(path)
-    with path.open("ab") as output:
+    # As Docker's log in the journal: for root and, by its hand, others. It names images, containers and clients' calls.
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o640)) as output:
         offset = output.tell()
         process = subprocess.Popen(
             _command(config, log_level),
@@ -182,15 +184,35 @@ def stop(config: EngineConfig, *, containers: bool = False) -> Status | None:
     return before
 
 
+def check_purgeable(config: EngineConfig) -> None:
+    """See that the data root is an engine's: a path that was mistyped must not be emptied.
+
+    Raises:
+        errors.Refused: it holds something, and no engine's database.
+    """
+    root = config.data_root
+    if root.is_dir() and any(root.iterdir()) and not (root / _DATABASE).is_file():
+        raise errors.Refused(f"{root} is not removed: it holds no {_DATABASE}, so it isn't an engine's data root")
+
+
 def purge(config: EngineConfig) -> None:
     """Remove the roots of an engine that has ended, with images, volumes and the swarm's state.
 
     Raises:
-        errors.Conflict: it runs. errors.RuntimeFailure: something could not be removed.
+        errors.Conflict: one of them is in use, by this engine or another. errors.Refused: it isn't an engine's.
+        errors.RuntimeFailure: something could not be removed.
     """
-    if ownership.running(config.run_root) is not None:
-        raise errors.Conflict("the engine runs: stop it first")
+    check_purgeable(config)
     roots = (config.data_root, config.run_root)
+    with contextlib.ExitStack() as stack:
+        # Held until all is gone: the two roots that were named need not be those of one engine.
+        for root in roots:
+            if root.is_dir():
+                stack.enter_context(contextlib.closing(ownership.Lock(root)))
+        _remove(roots)
+
+
+def _remove(roots: tuple[Path, ...]) -> None:
     for mount in sorted(_mounts_below(roots), key=len, reverse=True):
         done = subprocess.run(["umount", mount], capture_output=True, text=True, check=False)
         if done.returncode != 0:
