@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 STOP_ALL_MARKER = "stop-containers"
 """A file in the run root that makes the next shutdown end the containers and take their networks away too."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Containers that are stopped at one time."""
 
 
 def run(config: EngineConfig, *, log_level: str = "info") -> None:
@@ -112,6 +111,9 @@ async def _compose(config: EngineConfig, unpacker: Unpacker, stack: contextlib.A
 @contextlib.asynccontextmanager
 async def _running_engine(config: EngineConfig, engine: Engine) -> AsyncIterator[None]:
     try:
+        if _take_marker(config.run_root):
+            # Of a stop that was itself cut short: it must not end the containers of another day.
+            log.info("the former engine ended before it stopped its containers; they run on")
         await engine.start()
         yield
         if _take_marker(config.run_root):
