@@ -194,7 +194,7 @@ def _hosts(entries: Iterable[str]) -> list[str]:
     """`address name…` as services have it, to `name:address` as containers have it."""
     hosts: list[str] = []
     for entry in entries:
-        address, *names = entry.split()
+        address, *names = entry.split() or [""]
         hosts.extend(f"{name}:{address}" for name in names)
     return hosts
 

@@ -128,7 +128,7 @@ def test_command_and_arguments_are_entrypoint_and_command() -> None:
 def test_limits_and_what_is_around_a_process_reach_the_host_config() -> None:
     spec = ContainerSpec(
         image="a",
-        hosts=["192.0.2.1 db db.local"],
+        hosts=["192.0.2.1 db db.local", ""],
         dns_config=DNSConfig(nameservers=["192.0.2.53"], search=["example"], options=["ndots:2"]),
         groups=["staff"],
         read_only=True,
