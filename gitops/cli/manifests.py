@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sys
 import time
@@ -27,7 +26,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _CHANGES = 2
 _UNSCHEDULABLE = 3
 _REFUSED = 5
-_SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 def _values(command: Command) -> Command:
@@ -369,12 +367,8 @@ def _run(work: Coroutine[Any, Any, T]) -> T | signal.Signals:
         task = asyncio.ensure_future(work)
 
         def end(number: signal.Signals) -> None:
-            if ended:  # asked twice: whatever it still does, it is to stop now
-                if sys.stdout.isatty():
-                    os.write(1, _SHOW_CURSOR)
-                os._exit(128 + number)
             ended.append(number)
-            task.cancel()
+            task.cancel()  # asked again, it doesn't even finish its last words
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, end, number)

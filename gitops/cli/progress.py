@@ -6,6 +6,9 @@ are redrawn as the terminal has.
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _BAR = 20
+_NAME = 16
+"""Characters of a name that are shown however narrow the terminal is."""
 _ENDED = ("done", "kept")
 
 
@@ -33,6 +38,7 @@ class Progress:
         self._begun: dict[tuple[str, str], float] = {}
         self._printed: dict[tuple[str, str], str] = {}
         self._live: Live | None = None
+        self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         if self._is_terminal:
@@ -41,14 +47,15 @@ class Progress:
 
             console = Console(highlight=False, soft_wrap=False)
             self._live = Live(_Lines(self._open, self._begun), console=console, refresh_per_second=8)
+            self._exits.enter_context(_quiet_keys())
+            self._exits.callback(self._live.stop)
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._exits.close()
 
     def __call__(self, update: Update) -> None:
         """Show an update."""
@@ -60,7 +67,10 @@ class Progress:
         # A service is sent first and rolls afterwards: only the end of the latter is its end.
         if update.state in _ENDED and (update.kind != "Service" or update.progress or update.text == "removed"):
             self._open.pop(key, None)
-            self._live.console.print(_line(update, self._begun.pop(key)), no_wrap=True, overflow="ellipsis", crop=True)
+            console = self._live.console
+            console.print(
+                _line(update, self._begun.pop(key), console.width), no_wrap=True, overflow="ellipsis", crop=True
+            )
         else:
             self._open[key] = update
 
@@ -90,26 +100,53 @@ class _Lines:
         room = max(1, (options.height or console.height) - 2)
         items = list(self._lines.items())
         for key, update in items[:room]:
-            yield _line(update, self._begun[key])
+            yield _line(update, self._begun[key], options.max_width)
         if len(items) > room:
             yield Text(f"and {len(items) - room} more", style="dim")
 
 
-def _line(update: Update, begun: float) -> Text:
-    """`Service web  [████░░░░] 2/5 running, 2 preparing  12s`."""
+def _line(update: Update, begun: float, width: int) -> Text:
+    """`· Service web  ████░░░░ 2/5 running, 2 preparing  12s`.
+
+    What doesn't fit goes in the order of its worth: the bar, the head of the name, the end of the text.
+    """
     from rich.text import Text
 
-    text = Text(no_wrap=True, overflow="ellipsis")
     mark, style = {"done": ("✓", "green"), "kept": ("!", "yellow")}.get(update.state, ("·", "dim"))
-    text.append(f"{mark} ", style=style)
-    text.append(f"{update.kind} {update.name}  ")
     progress = update.progress
-    if progress is not None and progress.desired and update.state != "done":
+    message = update.text.replace("\n", " ")
+    seconds = int(time.monotonic() - begun)
+    age = f"  {seconds}s" if seconds else ""
+    room = width - len(f"{mark} {update.kind} {update.name}  {message}{age}")
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(f"{mark} ", style=style)
+    text.append(f"{update.kind} {_tail(update.name, len(update.name) + min(0, room))}  ")
+    if progress is not None and progress.desired and update.state != "done" and room > _BAR:
         done = _BAR * min(progress.running, progress.desired) // progress.desired
         text.append("█" * done, style="green")
         text.append("░" * (_BAR - done) + " ", style="dim")
-    text.append(update.text.replace("\n", " "), style="red" if progress and progress.reason else "")
-    seconds = int(time.monotonic() - begun)
-    if seconds:
-        text.append(f"  {seconds}s", style="dim")
+    text.append(message, style="red" if progress and progress.reason else "")
+    text.append(age, style="dim")
     return text
+
+
+def _tail(name: str, width: int) -> str:
+    """The end of a name that is too long, since names that begin alike differ there."""
+    width = max(width, _NAME)
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
+@contextlib.contextmanager
+def _quiet_keys() -> Iterator[None]:
+    """No echo of keys, `^C` included: it would shift the lines that are drawn anew."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    handle = sys.stdin.fileno()
+    before = termios.tcgetattr(handle)
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(handle, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(handle, termios.TCSADRAIN, before)

@@ -125,7 +125,7 @@ class Reconciler:
             return
         with contextlib.suppress(errors.GitopsError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_S):
-                await self._record(prepared, Outcome.INTERRUPTED, "interrupted: the next apply goes on from there")
+                await self._record(prepared, Outcome.INTERRUPTED, "the next apply goes on from there")
 
     async def _record(
         self,
