@@ -6,31 +6,39 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
+import secrets
 from pathlib import Path
 
 from gitops import errors
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-_ESCAPES = (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\"))
+_DEEPEST = 64
+"""Directories that are held open in each other while a tree is removed."""
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def unescape(text: str) -> str:
-    """A path as /proc writes it: octal for blanks and backslashes."""
-    for code, char in _ESCAPES:
-        text = text.replace(code, char)
-    return text
+    """A path that /proc wrote with octal numbers for blanks and the like."""
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def lines(listing: Path = MOUNTINFO) -> list[str]:
+    """The lines of a list of mounts. A name on the host may be of any bytes: they stand as `os.fsdecode` has them."""
+    return [line for line in os.fsdecode(listing.read_bytes()).split("\n") if line]
 
 
 def below(folder: Path, mountinfo: Path = MOUNTINFO) -> list[Path]:
     """Mount points at and below `folder`, in the order in which they must go; one that is stacked comes repeatedly."""
     top = Path(os.path.realpath(folder))
-    points = [Path(unescape(line.split(" ", 5)[4])) for line in mountinfo.read_text().splitlines()]
+    points = [Path(unescape(line.split(" ", 5)[4])) for line in lines(mountinfo)]
     return [point for point in reversed(points) if point == top or top in point.parents]
 
 
 def remove_tree(folder: Path) -> None:
     """Remove a directory with all that is in it, but nothing that is mounted there. Nothing there is no error.
+
+    What is in it may be of a container's making, as deep as that liked: neither the stack nor descriptors run out.
 
     Raises:
         errors.RuntimeFailure: something is mounted in it, or can't be removed.
@@ -39,11 +47,37 @@ def remove_tree(folder: Path) -> None:
     if mounted:
         raise errors.RuntimeFailure(f"can't remove {folder}: {mounted[0]} is mounted in it; unmount that first")
     try:
-        shutil.rmtree(folder)
+        top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            while names := os.listdir(top):
+                for name in names:
+                    _remove_entry(name, top, top, 1)
+        finally:
+            os.close(top)
+        os.rmdir(folder)
     except FileNotFoundError:
         return
     except OSError as error:
         raise errors.RuntimeFailure(f"can't remove {folder}: {error}") from error
+
+
+def _remove_entry(name: str, parent: int, top: int, depth: int) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except IsADirectoryError:
+        pass
+    if depth > _DEEPEST:
+        # Its turn comes when the directories above it are gone.
+        os.rename(name, f".removing-{secrets.token_hex(12)}", src_dir_fd=parent, dst_dir_fd=top)
+        return
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for inner in os.listdir(descriptor):
+            _remove_entry(inner, descriptor, top, depth + 1)
+    finally:
+        os.close(descriptor)
+    os.rmdir(name, dir_fd=parent)
 
 
 def is_mount_point(path: Path) -> bool:

@@ -286,11 +286,15 @@ def _run(command: Sequence[str], what: str) -> None:
 
 
 def _disk_usage(path: Path) -> int:
-    total = 0
-    for folder, _, files in os.walk(path):
-        for file in files:
-            try:
-                total += os.lstat(os.path.join(folder, file)).st_blocks * 512
-            except FileNotFoundError:
-                continue
+    total, todo = 0, [str(path)]
+    while todo:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue  # gone meanwhile, or deeper than a path can say
     return total

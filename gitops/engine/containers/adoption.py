@@ -64,7 +64,7 @@ def exit_code(runtime: Runtime, container: str) -> int | None:
 def is_in_group(pid: int, cgroup: str) -> bool:
     """Whether the process is in the group `cgroup` or below it, in any hierarchy."""
     try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
     except OSError:
         return False
     paths = [line.split(":", 2)[2] for line in lines if line.count(":") >= 2]

@@ -44,7 +44,7 @@ class Hierarchy:
 def hierarchies(listing: Path = mountinfo.MOUNTINFO) -> list[Hierarchy]:
     """Every hierarchy that is mounted below /sys/fs/cgroup."""
     found: dict[Path, Hierarchy] = {}
-    for line in listing.read_text().splitlines():
+    for line in mountinfo.lines(listing):
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
         path = Path(mountinfo.unescape(left.split()[4]))
@@ -99,9 +99,7 @@ def _mount_missing(unified: Path, report: HostReport) -> None:
 
 def _favour_moves(unified: Path, report: HostReport) -> None:
     options = {
-        line.split()[1]: line.split()[3]
-        for line in Path("/proc/self/mounts").read_text().splitlines()
-        if "cgroup2" in line
+        line.split()[1]: line.split()[3] for line in mountinfo.lines(Path("/proc/self/mounts")) if "cgroup2" in line
     }
     current = options.get(str(unified), "")
     if "favordynmods" in current:

@@ -98,10 +98,11 @@ def boot_id() -> str:
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks since the boot; None when there is none, or only a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        # As bytes: a process gives itself a name of any.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError):
         return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def started_ns(ticks: int) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from gitops.engine import mountinfo
+from gitops.engine import mountinfo, volumes
 from gitops.engine.containers import adoption, cgroups, copyup, processes, rootfs
 
 HYBRID = """\
@@ -40,6 +42,37 @@ def test_mounts_below_a_directory_go_inner_ones_first(tmp_path: Path) -> None:
     ]
     (tmp_path / "m").write_text("\n".join(lines))
     assert mountinfo.below(top, tmp_path / "m") == [top / "a" / "b c", top / "a", top]
+
+
+def test_a_mount_of_any_name_on_the_host_is_read_past(tmp_path: Path) -> None:
+    top = tmp_path.resolve()
+    other = b"1 1 0:1 / /mnt/caf\xe9\x0b\xc2\x85 rw - tmpfs x rw\n"
+    (tmp_path / "m").write_bytes(other + f"2 1 0:1 / {top}/a\\043b rw - tmpfs x rw\n".encode())
+    assert mountinfo.below(top, tmp_path / "m") == [top / "a#b"]
+    assert cgroups.hierarchies(tmp_path / "m") == []
+
+
+def make_deep(top: Path, depth: int) -> None:
+    """Directories in each other, deeper than any path can say."""
+    top.mkdir()
+    descriptor = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d" * 60, dir_fd=descriptor)
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+        inner = os.open("d" * 60, os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+    os.close(descriptor)
+
+
+def test_a_tree_is_removed_however_deep_a_container_made_it(tmp_path: Path) -> None:
+    make_deep(tmp_path / "deep", 1500)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "deep" / "out").symlink_to(tmp_path / "kept")
+    assert volumes._disk_usage(tmp_path / "deep") < 65536
+    mountinfo.remove_tree(tmp_path / "deep")
+    assert os.listdir(tmp_path) == ["kept"]
+    mountinfo.remove_tree(tmp_path / "deep")
 
 
 def test_a_link_in_the_tree_leads_nowhere_outside(tmp_path: Path) -> None:
@@ -109,6 +142,16 @@ def test_a_process_is_recognised_by_its_start_and_group() -> None:
     os.close(descriptor)
     assert processes.open_process(pid, ticks + 1) is None
     assert not adoption.is_in_group(pid, "/gitops-no-such-parent/x")
+
+
+def test_a_process_is_recognised_whatever_it_calls_itself() -> None:
+    program = r"import ctypes; ctypes.CDLL(None).prctl(15, b'\xff) Z \xfe(', 0, 0, 0); print(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with child:
+        assert child.stdout is not None and child.stdout.readline() == b"\n"
+        ticks = processes.start_ticks(child.pid)
+        assert ticks is not None and ticks > 0
+        child.kill()
 
 
 @pytest.mark.parametrize(("text", "expected"), [("a\\040b", "a b"), ("a\\134b", "a\\b"), ("plain", "plain")])
