@@ -91,17 +91,17 @@ def images_in_order(catalog: Catalog) -> Iterator[Item]:
 
 def check_ports(catalog: Catalog) -> None:
     """Two services can't publish one port, unless both do so on their own hosts only."""
-    shared: dict[tuple[int, str], tuple[Item, str]] = {}
-    own: dict[tuple[int, str], tuple[Item, str]] = {}
+    shared: dict[tuple[int, str], tuple[Item, Path]] = {}
+    own: dict[tuple[int, str], tuple[Item, Path]] = {}
     for item in catalog.of("Service"):
         for number, protocol, mode, path in _published(item):
             key = (number, protocol)
             other = shared.get(key) or (own.get(key) if mode == "ingress" else None)
             if other is not None and other[0] is not item:
                 reason = f"port {number}/{protocol} is published by service {other[0].name!r} too"
-                catalog.report(item, Issue(path, reason, f"at {other[1]}"))
-            line = item.document.problem(Issue(path, "")).line
-            (shared if mode == "ingress" else own).setdefault(key, (item, f"{item.document.source.name}:{line}"))
+                place = other[0].document.problem(Issue(other[1], ""))
+                catalog.report(item, Issue(path, reason, f"at {place.file}:{place.line}"))
+            (shared if mode == "ingress" else own).setdefault(key, (item, path))
 
 
 def _published(item: Item) -> Iterator[tuple[int, str, str, Path]]:

@@ -1,11 +1,13 @@
 """Files as texts, their documents, and problems pinned to a line of them.
 
 Parsing a text and checking it against its kind depend on nothing but the text, so both are cached by its hash: what a
-`watch` reads again costs a digest.
+`watch` reads again costs a digest. A node graph is kept only while its text is being read: it takes thirty times the
+text's memory, and what needs it later (a problem between objects, the place of a change) is rare enough to parse again.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import threading
@@ -28,7 +30,7 @@ from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProbl
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CACHE_TEXT = 4 << 20
-"""Characters of text whose documents are kept, least recently used first to go; a node graph takes forty times that."""
+"""Characters of text whose documents are kept, least recently used first to go; models take twenty times that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +49,37 @@ class SourceText:
 class Parsed:
     """One document, apart from the file that it stands in. `model` is None where something is wrong with it."""
 
-    root: Node = field(repr=False)
-    data: Any = field(repr=False)
+    line: int
+    column: int
+    """Where it begins, from 1."""
     kind: str
+    name: str
+    stack: str
+    """These three as far as they can be read, for references to a document that has a problem."""
     model: Manifest | None
     issues: tuple[Issue, ...]
     is_ours: bool
     """It says `apiVersion: gitops/…`, so that it is no other program's file."""
 
-    @property
-    def name(self) -> str:
-        """metadata.name as far as it can be read, for references to a document that has a problem."""
-        return self._metadata("name")
 
-    @property
-    def stack(self) -> str:
-        """metadata.stack as far as it can be read."""
-        return self._metadata("stack")
-
-    def _metadata(self, key: str) -> str:
-        metadata = self.data.get("metadata") if isinstance(self.data, dict) else None
-        value = metadata.get(key) if isinstance(metadata, dict) else None
-        return value if isinstance(value, str) else ""
+@functools.lru_cache(maxsize=2)
+def _roots(text: str) -> tuple[Node, ...]:
+    """The documents' nodes. Two texts: a problem between objects has places in both of theirs."""
+    return tuple(graph.compose(text))
 
 
 class Positions(Mapping[str, tuple[int, int]]):
-    """Line and column of each written field, found in the node graph when asked for."""
+    """Line and column of each written field, found in the text when asked for."""
 
-    __slots__ = ("_found", "_root")
+    __slots__ = ("_found", "_index", "_text")
 
-    def __init__(self, root: Node) -> None:
-        self._root = root
+    def __init__(self, text: str, index: int) -> None:
+        self._text, self._index = text, index
         self._found: dict[str, tuple[int, int]] | None = None
 
     def _all(self) -> dict[str, tuple[int, int]]:
         if self._found is None:
-            self._found = dict(_walk(self._root, (), 0))
+            self._found = dict(_walk(_roots(self._text)[self._index], (), 0))
         return self._found
 
     def __getitem__(self, field_path: str) -> tuple[int, int]:
@@ -115,14 +112,24 @@ class Document:
     """A document in its file."""
 
     source: SourceText
+    index: int
+    """Its place among the documents of its text."""
     parsed: Parsed
-    positions: Positions = field(compare=False)
+
+    @property
+    def root(self) -> Node:
+        """Its nodes, parsed again where they are no longer there."""
+        return _roots(self.source.text)[self.index]
 
     @property
     def position(self) -> Position:
         """Where it begins."""
-        mark = self.parsed.root.start_mark
-        return Position(self.source.name, mark.line + 1, mark.column + 1)
+        return Position(self.source.name, self.parsed.line, self.parsed.column)
+
+    @property
+    def positions(self) -> Positions:
+        """Where its fields are."""
+        return Positions(self.source.text, self.index)
 
     def problems(self) -> Iterator[errors.Problem]:
         """What is wrong with it by itself."""
@@ -131,7 +138,7 @@ class Document:
 
     def problem(self, issue: Issue) -> errors.Problem:
         """An issue, pinned to its line."""
-        key, node, depth = construct.locate(self.parsed.root, issue.path)
+        key, node, depth = construct.locate(self.root, issue.path)
         path = issue.path if issue.is_missing or issue.on_key else issue.path[:depth]
         at = key if key is not None and (issue.on_key or (issue.is_missing and depth < len(issue.path))) else node
         if isinstance(at, ScalarNode) and at.value == "" and not at.style and key is not None:
@@ -196,9 +203,9 @@ def parse(source: SourceText) -> list[Document]:
         if known is not None:
             _cache.move_to_end(key)
     if known is None:
-        known = len(source.text), tuple(_parse(root) for root in graph.compose(source.text))
+        known = len(source.text), tuple(_parse(root) for root in _roots(source.text))
         _keep(key, known)
-    return [Document(source, parsed, Positions(parsed.root)) for parsed in known[1]]
+    return [Document(source, index, parsed) for index, parsed in enumerate(known[1])]
 
 
 def _keep(key: bytes, entry: tuple[int, tuple[Parsed, ...]]) -> None:
@@ -215,24 +222,35 @@ def _keep(key: bytes, entry: tuple[int, tuple[Parsed, ...]]) -> None:
 def _parse(root: Node) -> Parsed:
     builder = construct.Builder()
     data = builder.build(root)
-    found = tuple(
+    issues = tuple(
         Issue(construct.path_of(root, item.node), item.reason, item.hint, on_key=True, node=item.node)
         for item in builder.problems
     )
-    version = data.get("apiVersion") if isinstance(data, dict) else None
-    is_ours = isinstance(version, str) and version.startswith("gitops/")
-    kind = data.get("kind") if isinstance(data, dict) else None
-    kind = kind if isinstance(kind, str) else ""
-    if found:
-        return Parsed(root, data, kind, None, found, is_ours)
-    frame = _frame(root, data)
-    if frame is not None:
-        return Parsed(root, data, kind, None, (frame,), is_ours)
-    model, issues = _check(registry.KINDS[kind](), data, kind)
-    return Parsed(root, data, kind, model, issues, is_ours)
+    kind, model = _text_at(data, "kind"), None
+    if not issues and (frame := _frame(data)) is not None:
+        issues = (frame,)
+    if not issues:
+        model, issues = _check(registry.KINDS[kind](), data, kind)
+    return Parsed(
+        line=root.start_mark.line + 1,
+        column=root.start_mark.column + 1,
+        kind=kind,
+        name=_text_at(data, "metadata", "name"),
+        stack=_text_at(data, "metadata", "stack"),
+        model=model,
+        issues=issues,
+        is_ours=_text_at(data, "apiVersion").startswith("gitops/"),
+    )
 
 
-def _frame(root: Node, data: Any) -> Issue | None:
+def _text_at(data: Any, *path: str) -> str:
+    """The text at a path; "" where there is none."""
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data if isinstance(data, str) else ""
+
+
+def _frame(data: Any) -> Issue | None:
     """What keeps a document from being of a kind."""
     if not isinstance(data, dict):
         return Issue((), "a manifest is a map", "with apiVersion, kind, metadata and spec")

@@ -9,6 +9,7 @@ import pytest
 
 from gitops.manifests import documents
 from gitops.manifests.documents import SourceText
+from gitops.manifests.text import construct
 
 SAMPLES = """
 apiVersion: gitops/v1
@@ -132,6 +133,10 @@ def documents_of() -> list[documents.Document]:
     return documents.parse(SourceText("samples.yaml", SAMPLES))
 
 
+def data_of(document: documents.Document) -> Any:
+    return construct.Builder().build(document.root)
+
+
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     found = [path] if path else []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -150,9 +155,9 @@ def test_a_strange_value_anywhere_is_a_problem_or_fine(number: int) -> None:
     document = documents_of()[number]
     kind = document.parsed.kind
     model = documents.registry.KINDS[kind]()
-    for path in places(document.parsed.data):
+    for path in places(data_of(document)):
         for strange in STRANGE:
-            data = copy.deepcopy(document.parsed.data)
+            data = data_of(document)
             owner = data
             for part in path[:-1]:
                 owner = owner[part]
@@ -169,8 +174,8 @@ def test_an_unknown_key_anywhere_is_named_and_one_of_ones_own_is_fine(number: in
     document = documents_of()[number]
     model = documents.registry.KINDS[document.parsed.kind]()
     free = {"labels", "annotations", "environment", "env", "sysctls", "ulimits", "networks", "driver_opts", "options"}
-    for path in [(), *places(document.parsed.data)]:
-        data = copy.deepcopy(document.parsed.data)
+    for path in [(), *places(data_of(document))]:
+        data = data_of(document)
         owner = data
         for part in path:
             owner = owner[part]

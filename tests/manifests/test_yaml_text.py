@@ -117,6 +117,40 @@ def test_deep_texts_within_the_bound_are_read() -> None:
     assert value == []
 
 
+def stairs(steps: int) -> str:
+    """The most collections for its indentation: a list in the column of its map, and in it a map one to the right."""
+    return "".join(f"{' ' * step}a:\n{' ' * step}-\n" for step in range(steps)) + " " * steps + "a: b\n"
+
+
+def depth_of(node: graph.Node) -> int:
+    return 1 + max(map(depth_of, graph.children(node)), default=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_shallow"),
+    [
+        (stairs(19), True),
+        (stairs(20), False),
+        ("- " * 9 + "[" * 22 + "]" * 22, True),
+        ("[" * 23 + "]" * 23, False),
+        ("---\na: [[]]\n" * 500, True),
+        ("[" * 20 + "\n---a,\n" + "[" * 20 + "]" * 40, False),
+        ("a: b\r\n", False),
+        ("\ufeff" + "- " * 30 + "a", False),
+    ],
+)
+def test_only_what_cannot_be_deep_is_parsed_without_a_bound(text: str, is_shallow: bool) -> None:
+    assert graph._is_shallow(text) is is_shallow
+    for root in graph.compose(text):
+        assert depth_of(root) <= graph.MAX_DEPTH
+
+
+def test_deeper_than_the_bound_is_refused_where_it_begins_to_be() -> None:
+    with pytest.raises(graph.TextProblem, match="nested more than 64 deep") as raised:
+        graph.compose(stairs(33))
+    assert (raised.value.line, raised.value.column) == (63, 31)
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text() -> None:
     assert graph.decode(b"\xef\xbb\xbfa: 1\n") == "a: 1\n"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gitops.manifests.text import scalars
-from gitops.manifests.text.graph import UNTAGGED, MappingNode, Node, ScalarNode, SequenceNode
+from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, SequenceNode
 
 MAX_EXPANSION = 50_000
 """Nodes that aliases may stand for in one document."""
@@ -53,8 +53,8 @@ class Builder:
             return None
 
     def _build(self, node: Node) -> Any:
-        if type(node) is ScalarNode:
-            if node.ctag is UNTAGGED:
+        if isinstance(node, ScalarNode):
+            if node.tag is None:
                 return scalars.plain(node.value) if not node.style else node.value
             return self._tagged(node)
         identity = id(node)
@@ -64,13 +64,12 @@ class Builder:
         self._known[identity] = (_PENDING, 0)
         before = self._count
         self._count += len(node.value)
-        if node.ctag is not UNTAGGED and node.tag != (_TAG + ("map" if type(node) is MappingNode else "seq")):
+        if node.tag is not None and node.tag != (_TAG + ("map" if type(node) is MappingNode else "seq")):
             self._problem(node, f"the tag {_shown(node.tag)} isn't known here", "remove it")
-        if type(node) is MappingNode:
+        if isinstance(node, MappingNode):
             value: Any = self._mapping(node)
         else:
-            build = self._build
-            value = [build(item) for item in node.value]
+            value = [self._build(item) for item in node.value]
         self._known[identity] = (value, self._count - before)
         return value
 
@@ -94,7 +93,7 @@ class Builder:
                 self._problem(key, "a key must be a text", "quote it (and a template's name must end in .j2)")
                 continue
             name = key.value
-            if name == _MERGE and key.ctag is UNTAGGED and not key.style:
+            if name == _MERGE and key.tag is None and not key.style:
                 merges.append(value)
             elif name in result:
                 first = next(other for other, _ in node.value if type(other) is ScalarNode and other.value == name)
@@ -118,7 +117,8 @@ class Builder:
                 result.setdefault(key, item)
 
     def _tagged(self, node: ScalarNode) -> Any:
-        text, kind = node.value, node.tag.removeprefix(_TAG)
+        text, tag = node.value, node.tag or ""
+        kind = tag.removeprefix(_TAG)
         if kind == "str":
             return text
         value = scalars.plain(text)
@@ -130,10 +130,10 @@ class Builder:
             return value
         if kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
-        if node.tag.startswith(_TAG) and kind in ("int", "bool", "null", "float"):
+        if tag.startswith(_TAG) and kind in ("int", "bool", "null", "float"):
             self._problem(node, f"{text!r} is no {kind}")
         else:
-            self._problem(node, f"the tag {_shown(node.tag)} isn't known here", "remove it")
+            self._problem(node, f"the tag {_shown(tag)} isn't known here", "remove it")
         return None
 
     def _problem(self, node: Node, reason: str, hint: str = "") -> None:

@@ -1,40 +1,70 @@
 """The node graph of a YAML text, from libyaml, with bounds that its C code lacks and errors that people understand.
 
-Every node has its start and end (`start_mark.line`, `.column`, from 0). A node without a tag has `ctag` UNTAGGED, a
-plain scalar an empty `style`; nothing is resolved here. Two things of libyaml are mended. It recurses unbounded: a
+Every node has its start and end (`start_mark.line`, `.column`, from 0). A node without a tag of its own has `tag` None,
+a plain scalar an empty `style`; nothing is resolved here. Two things of libyaml are mended. It recurses unbounded: a
 deep text would crash the process. And the version in the wheel knows YAML 1.1's plain scalars only, so that
 `[curl, http://localhost/]` is refused: such a text is parsed a second time with the marks inside words replaced, and
 the words are put back.
+
+The parser's binding makes ruamel's own nodes, in Python, in twice the time of all else that it does. Here it makes ours
+instead: a load makes a hundred nodes for each service.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any, Protocol
 
-from _ruamel_yaml import CParser  # type: ignore[import-not-found]
+import _ruamel_yaml as binding  # type: ignore[import-not-found]
+import msgspec
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from ruamel.yaml.tag import Tag
-
-__all__ = [
-    "MAX_DEPTH",
-    "UNTAGGED",
-    "MappingNode",
-    "Node",
-    "ScalarNode",
-    "SequenceNode",
-    "TextProblem",
-    "children",
-    "compose",
-    "decode",
-]
-
-UNTAGGED = Tag(suffix="?")
-"""The `ctag` of every node that carries no tag of its own; compare by identity."""
 
 MAX_DEPTH = 64
 """Collections within collections. The deepest field of any kind is at 9."""
+
+
+class Mark(Protocol):
+    """A place in a text; line and column from 0."""
+
+    line: int
+    column: int
+
+
+class ScalarNode(msgspec.Struct, eq=False, gc=False):
+    """A scalar as it is written. The order of the fields is that in which the binding gives them."""
+
+    tag: str | None
+    value: str
+    start_mark: Mark
+    end_mark: Mark
+    style: str
+
+
+class SequenceNode(msgspec.Struct, eq=False):
+    """A list."""
+
+    tag: str | None
+    value: list[Node]
+    start_mark: Mark
+    end_mark: Mark
+    is_flow: bool
+
+
+class MappingNode(msgspec.Struct, eq=False):
+    """A map, with its keys in the order in which they are written, second ones included."""
+
+    tag: str | None
+    value: list[tuple[Node, Node]]
+    start_mark: Mark
+    end_mark: Mark
+    is_flow: bool
+
+
+Node = ScalarNode | SequenceNode | MappingNode
+
+# The binding looks its classes up in its module, whose only user we are.
+binding.ScalarNode, binding.SequenceNode, binding.MappingNode = ScalarNode, SequenceNode, MappingNode
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _INNER = re.compile(r"(?<=[^\s,\[\]{}\"'])[:?](?=[^\s,\[\]{}])|(?<=[\s,\[])::?(?=[0-9A-Za-z])")
@@ -49,23 +79,53 @@ class TextProblem(Exception):
         self.line, self.column, self.reason, self.hint, self.width = line, column, reason, hint, width
 
 
-class _Parser(CParser):  # type: ignore[misc]
-    """The C parser with a bound on depth, and no tags resolved."""
+class _Parser(binding.CParser):  # type: ignore[misc]
+    """The C parser with no tags resolved. It recurses: for texts that can't nest deep."""
 
     def __init__(self, text: str) -> None:
-        CParser.__init__(self, text)
+        binding.CParser.__init__(self, text)
+
+    def resolve(self, kind: type[Any], value: object, implicit: object) -> None:
+        return None
+
+    # Called with every node. Types are called sooner than functions of ours, and nobody looks at what they make.
+    descend_resolver = staticmethod(slice)
+    ascend_resolver = staticmethod(tuple)
+
+
+class _BoundedParser(_Parser):
+    """The same with a bound on depth."""
+
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
         self.depth = 0
 
-    def resolve(self, kind: type[Node], value: object, implicit: object) -> Tag:
-        return UNTAGGED
-
-    def descend_resolver(self, parent: Node | None, index: object) -> None:
+    def descend_resolver(self, parent: Node | None, index: object) -> None:  # type: ignore[override]
         self.depth += 1
         if self.depth > MAX_DEPTH and parent is not None:
             raise TextProblem(parent.start_mark.line, parent.start_mark.column, f"nested more than {MAX_DEPTH} deep")
 
-    def ascend_resolver(self) -> None:
+    def ascend_resolver(self) -> None:  # type: ignore[override]
         self.depth -= 1
+
+
+_MAX_INDENT = 20
+_MAX_BRACKETS = MAX_DEPTH - 2 * _MAX_INDENT - 2
+_INDENTED = re.compile(rf"\n[ \t?:-]{{{_MAX_INDENT}}}")
+_NEXT_DOCUMENT = re.compile(r"\n---[ \t\n]")
+_OTHER_BREAKS = "\r\x85\u2028\u2029\ufeff"
+
+
+def _is_shallow(text: str) -> bool:
+    """Whether no document can nest deeper than MAX_DEPTH, by a rough look that errs on the safe side.
+
+    A block collection begins right of the one around it, or (a list in a map) in the same column, and before it in its
+    line stand only blanks and the marks of other collections. A flow collection needs a bracket, and none goes on
+    beyond the end of its document.
+    """
+    if any(mark in text for mark in _OTHER_BREAKS) or _INDENTED.search("\n" + text):
+        return False
+    return all(part.count("[") + part.count("{") <= _MAX_BRACKETS for part in _NEXT_DOCUMENT.split(text))
 
 
 def decode(data: bytes) -> str:
@@ -116,11 +176,11 @@ def compose(text: str) -> list[Node]:
 
 
 def _compose(text: str) -> list[Node]:
-    parser = _Parser(text)
+    parser = _Parser(text) if _is_shallow(text) else _BoundedParser(text)
     nodes: list[Node] = []
     while parser.check_node():
         node = parser.get_node()
-        if not (isinstance(node, ScalarNode) and not node.value and not node.style and node.ctag is UNTAGGED):
+        if not (isinstance(node, ScalarNode) and not node.value and not node.style and node.tag is None):
             nodes.append(node)
     return nodes
 
@@ -143,7 +203,7 @@ def _put_back(root: Node, table: dict[int, int], seen: set[int]) -> None:
         seen.add(id(node))
         if isinstance(node, ScalarNode):
             node.value = node.value.translate(table)
-            if node.ctag is not UNTAGGED:
+            if node.tag is not None:
                 node.tag = node.tag.translate(table)
         else:
             todo.extend(children(node))
