@@ -40,11 +40,18 @@ class TaskDatabase:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
             self._connection = sqlite3.connect(path, isolation_level=None)
+        except (sqlite3.Error, OSError) as error:
+            raise errors.RuntimeFailure(f"the task database {path} can't be opened: {error}") from error
+        try:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._prepare()
-        except (sqlite3.Error, OSError) as error:
+        except sqlite3.Error as error:
+            self._connection.close()
             raise errors.RuntimeFailure(f"the task database {path} can't be opened: {error}") from error
+        except BaseException:
+            self._connection.close()
+            raise
 
     def records(self) -> list[Record]:
         """All tasks, in the order in which they came."""
