@@ -246,7 +246,7 @@ class ContainerController:
         except errors.NotFound:
             log.info("pulling %s for task %s", reference, self._task.id)
         try:
-            await self._engine.images.pull(reference)
+            await self._engine.images.pull(reference, auth=self._dependencies.credentials)
         except errors.GitopsError as error:
             raise errors.RuntimeFailure(f"No such image: {reference}: {error}") from error
 

@@ -11,6 +11,7 @@ import msgspec
 from gitops.objects.base import Full
 from gitops.objects.network import NetworkObject
 from gitops.objects.secret import Config, Secret
+from gitops.objects.service import Credentials
 from gitops.objects.task import Task, TaskAddress, TaskStatus
 
 
@@ -43,7 +44,8 @@ class Assignments(Full, frozen=True):
     """One message of a node's assignment stream.
 
     `is_complete`: the lists are all that the node should have, anything else goes. Otherwise `tasks`, `secrets`,
-    `configs` and `networks` are added or replaced and `removed_*` taken away. `sequence` grows by one a message.
+    `configs` and `networks` are added or replaced and `removed_*` taken away. `credentials`, by task id, are for tasks
+    that may still have to pull their image. `sequence` grows by one a message.
     """
 
     sequence: int = 0
@@ -56,6 +58,7 @@ class Assignments(Full, frozen=True):
     removed_secrets: list[str] = msgspec.field(default_factory=list)
     removed_configs: list[str] = msgspec.field(default_factory=list)
     removed_networks: list[str] = msgspec.field(default_factory=list)
+    credentials: dict[str, Credentials] = msgspec.field(default_factory=dict)
     endpoints: Endpoints | None = None
 
 

@@ -288,8 +288,20 @@ class JobStatus(Full, frozen=True):
     last_execution: str = ""
 
 
+class Credentials(Wire, frozen=True):
+    """What a registry wants for a service's image: an `AuthConfig` as JSON, empty for none. No repr shows it."""
+
+    data: bytes = b""
+
+    def __repr__(self) -> str:
+        return "Credentials(<hidden>)"
+
+
 class Service(Wire, frozen=True):
-    """A service. `spec_version` and `previous_spec_version` are the store's own and not in the public API."""
+    """A service. `spec_version` and `previous_spec_version` are the store's own.
+
+    So are the credentials, which go with the spec and the previous one: sealed on disk, never shown by the API.
+    """
 
     id: str = msgspec.field(name="ID", default="")
     version: Version = msgspec.field(default_factory=Version)
@@ -299,6 +311,8 @@ class Service(Wire, frozen=True):
     previous_spec: ServiceSpec | None = None
     spec_version: Version = msgspec.field(default_factory=Version)
     previous_spec_version: Version | None = None
+    credentials: Credentials | None = None
+    previous_credentials: Credentials | None = None
     endpoint: Endpoint = msgspec.field(default_factory=Endpoint)
     update_status: UpdateStatus | None = None
     service_status: ServiceStatus | None = None

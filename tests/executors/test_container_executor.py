@@ -15,6 +15,7 @@ from gitops.engine.networks.boundary import PortFailure, Sandbox, SharedPort
 from gitops.executors.container import ContainerExecutor
 from gitops.objects.assignment import Endpoints, NetworkNames, PortBackends
 from gitops.objects.container import ContainerState, Health, PortBinding
+from gitops.objects.image import AuthConfig
 from gitops.objects.network import NetworkObject, NetworkSpec
 from gitops.objects.service import ContainerSpec, Endpoint, PortConfig, TaskSpec
 from gitops.objects.task import NetworkAttachment, Task, TaskAddress
@@ -91,6 +92,7 @@ class Images:
     def __init__(self) -> None:
         self.local = {"app:v1"}
         self.pulls: list[str] = []
+        self.auths: list[AuthConfig | None] = []
         self.error: errors.GitopsError | None = None
 
     def resolve(self, name: str) -> str:
@@ -98,8 +100,9 @@ class Images:
             raise errors.NotFound(f"No such image: {name}")
         return "sha256:1"
 
-    async def pull(self, reference: str) -> str:
+    async def pull(self, reference: str, *, auth: AuthConfig | None) -> str:
         self.pulls.append(reference)
+        self.auths.append(auth)
         if self.error is not None:
             raise self.error
         self.local.add(reference)
@@ -201,6 +204,16 @@ async def test_an_image_that_is_not_here_is_pulled(executor: ContainerExecutor, 
     await executor.controller(task(image="other:v1"), Dependencies()).prepare()
     assert engine.images.pulls == ["other:v1"]
     assert len(engine.containers.created) == 1
+
+
+async def test_an_image_is_pulled_with_the_service_s_credentials(
+    executor: ContainerExecutor, engine: FakeEngine
+) -> None:
+    auth = AuthConfig(username="alice", password="sesame")
+    dependencies = Dependencies(credentials=auth)
+    await executor.controller(task(image="other:v1"), dependencies).prepare()
+    assert engine.images.auths == [auth]
+    assert "sesame" not in repr(dependencies)
 
 
 async def test_an_image_that_can_not_be_had_rejects_the_task_for_good(

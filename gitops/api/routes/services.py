@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from gitops import errors
 from gitops.api import answers, refusals, requests
 from gitops.api.context import swarm_of
-from gitops.objects import defaults, taskshape, wire
-from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
+from gitops.objects import base, defaults, taskshape, wire
+from gitops.objects.service import Credentials, Replicated, ServiceMode, ServiceSpec
 
 _SERVICE_FILTERS = ("id", "label", "mode", "name")
 _TASK_FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
@@ -37,7 +37,7 @@ async def inspect(request: web.Request) -> web.Response:
 
 async def create(request: web.Request) -> web.Response:
     """`docker service create`."""
-    made = await swarm_of(request).control.create_service(await _spec(request))
+    made = await swarm_of(request).control.create_service(await _spec(request), credentials=_credentials(request))
     return answers.json({"ID": made.id, "Warnings": []}, 201)
 
 
@@ -49,7 +49,12 @@ async def update(request: web.Request) -> web.Response:
     # A rollback takes the stored spec: what the client sends with it doesn't count.
     spec = ServiceSpec() if rollback else await _spec(request)
     await swarm_of(request).control.update_service(
-        request.match_info["service"], requests.version(request), spec, rollback=bool(rollback)
+        request.match_info["service"],
+        requests.version(request),
+        spec,
+        rollback=bool(rollback),
+        credentials=_credentials(request),
+        credentials_from=request.query.get("registryAuthFrom", ""),
     )
     return answers.json({"Warnings": []})
 
@@ -70,6 +75,14 @@ async def inspect_task(request: web.Request) -> web.Response:
     """`docker inspect TASK`."""
     (shown,) = taskshape.encode([swarm_of(request).control.task(request.match_info["task"])])
     return answers.json(shown)
+
+
+def _credentials(request: web.Request) -> Credentials | None:
+    """What the client sends for the service's registry: None where it says nothing, empty for "none at all"."""
+    if not request.headers.get("X-Registry-Auth"):
+        return None
+    auth = requests.registry_auth(request)
+    return Credentials(base.to_json(auth) if auth else b"")
 
 
 async def _spec(request: web.Request) -> ServiceSpec:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gitops.objects.assignment import Endpoints
+from gitops.objects.image import AuthConfig
 from gitops.objects.network import NetworkObject
 from gitops.objects.node import NodeDescription
 from gitops.objects.secret import Config, Secret
@@ -29,6 +30,8 @@ class Dependencies:
     configs: Mapping[str, Config] = field(default_factory=dict)
     networks: Mapping[str, NetworkObject] = field(default_factory=dict)
     node: NodeDescription | None = None
+    credentials: AuthConfig | None = None
+    """What the registry of the task's image wants."""
 
 
 class Controller(Protocol):

@@ -3,7 +3,8 @@
 One driver a task. Endpoints are applied before any task is told to stop, and a task that they led to stops a moment
 later, so that connections already on their way still reach it. A task that is assigned no more is stopped and taken
 away. Tasks that were running when a former agent ended are adopted before any manager is reached; those that were
-not yet running wait for the first assignments, because secrets and configs are kept in memory only.
+not yet running wait for the first assignments, because secrets, configs and registry credentials are kept in memory
+only.
 
 Everything here is safe to repeat: a complete message after a lost session changes nothing that is right already.
 """
@@ -17,10 +18,13 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from gitops import errors
+from gitops.objects import base
 from gitops.objects.assignment import Assignments, Endpoints
+from gitops.objects.image import AuthConfig
 from gitops.objects.network import NetworkObject
 from gitops.objects.node import NodeDescription
 from gitops.objects.secret import Config, Secret
+from gitops.objects.service import Credentials
 from gitops.objects.task import Task, TaskState, TaskStatus
 from gitops.swarm.agent.database import TaskDatabase
 from gitops.swarm.agent.driver import TaskDriver, merge
@@ -57,6 +61,7 @@ class Worker:
         self._secrets: dict[str, Secret] = {}
         self._configs: dict[str, Config] = {}
         self._networks: dict[str, NetworkObject] = {}
+        self._credentials: dict[str, Credentials] = {}
         self._endpoints: Endpoints | None = None
         self._applying = asyncio.Lock()
         self._unapplied = asyncio.Event()
@@ -110,6 +115,8 @@ class Worker:
             self._secrets.clear()
             self._configs.clear()
             self._networks.clear()
+            self._credentials.clear()
+        self._credentials.update(message.credentials)
         self._secrets.update((item.id, item) for item in message.secrets)
         self._configs.update((item.id, item) for item in message.configs)
         self._networks.update((item.id, item) for item in message.networks)
@@ -166,6 +173,7 @@ class Worker:
             configs=_pick(self._configs, configs),
             networks=networks | _pick(self._networks, networks),
             node=self._node,
+            credentials=_opened(self._credentials.get(task.id)),
         )
 
     def _retire(self, task_id: str) -> None:
@@ -173,6 +181,7 @@ class Worker:
         task = self._tasks.pop(task_id)
         status = self._statuses.pop(task_id)
         self._reporter.drop(task_id)
+        self._credentials.pop(task_id, None)
         driver = self._drivers.pop(task_id, None)
         running = self._running.pop(task_id, None)
         if driver is None:
@@ -199,6 +208,8 @@ class Worker:
         if task_id not in self._tasks:
             return
         self._statuses[task_id] = status
+        if status.state.rank >= TaskState.READY.rank:
+            self._credentials.pop(task_id, None)
         try:
             self._database.put_status(task_id, status)
         except errors.RuntimeFailure as error:
@@ -273,6 +284,10 @@ def _reached_as(task: Task) -> set[str]:
     """A task's id and addresses."""
     addresses = (address for attachment in task.networks_attachments for address in attachment.addresses)
     return {task.id, *(address.partition("/")[0] for address in addresses)}
+
+
+def _opened(credentials: Credentials | None) -> AuthConfig | None:
+    return base.from_json(credentials.data, AuthConfig) if credentials else None
 
 
 def _pick(items: dict[str, T], keys: Iterable[str]) -> dict[str, T]:

@@ -2,7 +2,8 @@
 
 A node gets its tasks from the moment they are assigned until their objects are deleted, finished ones included: it
 keeps their containers for as long as the history does. Secrets, configs and networks go along while a task that uses
-them may still run. A change of status alone is no news: the node itself made it.
+them may still run, registry credentials while it may still have to pull. A change of status alone is no news: the node
+itself made it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from gitops.objects.assignment import Assignments, Endpoints
 from gitops.objects.base import Version
 from gitops.objects.network import NetworkObject
 from gitops.objects.secret import Config, Secret
+from gitops.objects.service import Credentials, Service, TaskSpec
 from gitops.objects.task import Task, TaskState, TaskStatus
 from gitops.swarm.store.protocol import View
 
@@ -34,6 +36,8 @@ class Holdings:
     configs: Mapping[str, Config] = field(default_factory=dict)
     networks: Mapping[str, NetworkObject] = field(default_factory=dict)
     endpoints: Endpoints | None = None
+    credentials: Mapping[str, Credentials] = field(default_factory=dict)
+    """By task id."""
 
 
 def wanted(view: View, node_id: str, project: Project) -> Holdings:
@@ -42,14 +46,38 @@ def wanted(view: View, node_id: str, project: Project) -> Holdings:
     secrets: dict[str, Secret] = {}
     configs: dict[str, Config] = {}
     networks: dict[str, NetworkObject] = {}
+    credentials: dict[str, Credentials] = {}
     for task in tasks:
         if task.status.state.is_terminal:
             continue
+        if task.status.state.rank < TaskState.READY.rank and (found := credentials_of(view, task)) is not None:
+            credentials[task.id] = found
         _collect_files(view, task, secrets, configs)
         for attachment in task.networks_attachments:
             network = attachment.network
             networks[network.id] = view.get(NetworkObject, network.id) or network
-    return Holdings({task.id: task for task in tasks}, secrets, configs, networks, project(view, node_id))
+    endpoints = project(view, node_id)
+    return Holdings({task.id: task for task in tasks}, secrets, configs, networks, endpoints, credentials)
+
+
+def credentials_of(view: View, task: Task) -> Credentials | None:
+    """What the task's image is pulled with: the newest that its service has for this image.
+
+    An image of neither spec gets none: credentials are for one registry, and another must not see them.
+    """
+    service = view.get(Service, task.service_id)
+    image = _image(task.spec)
+    if service is None:
+        return None
+    if image == _image(service.spec.task_template):
+        return service.credentials
+    if service.previous_spec is not None and image == _image(service.previous_spec.task_template):
+        return service.previous_credentials
+    return None
+
+
+def _image(template: TaskSpec) -> str:
+    return template.container_spec.image if template.container_spec else ""
 
 
 def _collect_files(view: View, task: Task, secrets: dict[str, Secret], configs: dict[str, Config]) -> None:
@@ -75,6 +103,7 @@ def complete(holdings: Holdings) -> Assignments:
         configs=list(holdings.configs.values()),
         networks=list(holdings.networks.values()),
         endpoints=holdings.endpoints,
+        credentials=dict(holdings.credentials),
     )
 
 
@@ -90,6 +119,8 @@ def difference(held: Holdings, want: Holdings) -> Assignments | None:
         removed_configs=_gone(held.configs, want.configs),
         removed_networks=_gone(held.networks, want.networks),
         endpoints=want.endpoints if _leads_elsewhere(held.endpoints, want.endpoints) else None,
+        # Those that are needed no more aren't spoken of: the node pulled, and has dropped them.
+        credentials={key: item for key, item in want.credentials.items() if held.credentials.get(key) != item},
     )
     return None if message == Assignments() else message
 

@@ -141,7 +141,12 @@ def rolled_back(service: Service, task_id: str, now_ns: int, version: int) -> Se
         errors.Conflict: there is no previous spec.
     """
     message = f"update rolled back due to failure or early termination of task {task_id}"
-    return replace(_with_previous(service, message, now_ns, version), previous_spec=None, previous_spec_version=None)
+    return replace(
+        _with_previous(service, message, now_ns, version),
+        previous_spec=None,
+        previous_spec_version=None,
+        previous_credentials=None,
+    )
 
 
 def rolled_back_by_hand(service: Service, now_ns: int, version: int) -> Service:
@@ -151,7 +156,12 @@ def rolled_back_by_hand(service: Service, now_ns: int, version: int) -> Service:
         errors.Conflict: there is no previous spec.
     """
     back = _with_previous(service, "manually requested rollback", now_ns, version)
-    return replace(back, previous_spec=service.spec, previous_spec_version=service.spec_version)
+    return replace(
+        back,
+        previous_spec=service.spec,
+        previous_spec_version=service.spec_version,
+        previous_credentials=service.credentials,
+    )
 
 
 def _with_previous(service: Service, message: str, now_ns: int, version: int) -> Service:
@@ -162,6 +172,7 @@ def _with_previous(service: Service, message: str, now_ns: int, version: int) ->
         service,
         spec=service.previous_spec,
         spec_version=Version(version),
+        credentials=service.previous_credentials,
         update_status=status,
     )
 

@@ -1,7 +1,8 @@
 """The SQLite file behind a store: one row an object, as JSON, and the store's version.
 
 Promises: a write that returned survives a power cut (WAL, synchronous=FULL), and is all there or not at all; a file of
-a newer schema, or one sealed with another key, is refused; a row that can't be read is named. Secret data is sealed.
+a newer schema, or one sealed with another key, is refused; a row that can't be read is named. Secret data and registry
+credentials are sealed.
 Calls block; they belong to one thread at a time.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from gitops import errors
 from gitops.objects import base
 from gitops.objects.secret import Secret
+from gitops.objects.service import Credentials, Service
 from gitops.swarm.store.protocol import KINDS, Change, StoreObject
 from gitops.swarm.store.seal import Seal
 from gitops.swarm.store.snapshot import Snapshot
@@ -188,20 +190,31 @@ class Journal:
             ) from error
 
 
-def _context(secret: Secret) -> str:
-    return f"secret {secret.id}"
-
-
 def _sealed(item: StoreObject, seal: Seal) -> StoreObject:
-    if not isinstance(item, Secret):
-        return item
-    return replace(item, spec=replace(item.spec, data=seal.seal(item.spec.data, _context(item))))
+    return _with_data(item, seal.seal)
 
 
 def _opened(item: StoreObject, seal: Seal) -> StoreObject:
-    if not isinstance(item, Secret):
-        return item
-    return replace(item, spec=replace(item.spec, data=seal.open(item.spec.data, _context(item))))
+    return _with_data(item, seal.open)
+
+
+def _with_data(item: StoreObject, change: Callable[[bytes, str], bytes]) -> StoreObject:
+    """The object with all of its secret data changed; each piece has a context of its own."""
+    if isinstance(item, Secret):
+        return replace(item, spec=replace(item.spec, data=change(item.spec.data, f"secret {item.id}")))
+    if isinstance(item, Service) and (item.credentials or item.previous_credentials):
+        return replace(
+            item,
+            credentials=_changed(item.credentials, change, f"credentials of service {item.id}"),
+            previous_credentials=_changed(
+                item.previous_credentials, change, f"previous credentials of service {item.id}"
+            ),
+        )
+    return item
+
+
+def _changed(item: Credentials | None, change: Callable[[bytes, str], bytes], context: str) -> Credentials | None:
+    return None if item is None else Credentials(change(item.data, context))
 
 
 assert set(_KIND_OF.values()) == set(KINDS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,11 @@ from typing import Any
 import pytest
 
 pytestmark = pytest.mark.e2e
+
+
+PASSWORD = "correct horse"
+USERS = "alice:$2b$04$YRHaZpA3SYJeEhIFpV3fIOELwBfW2Nf7v7aCJdzQfp.UIk5zQ1zv2\n"
+"""The same password by bcrypt, the only way that the registry knows."""
 
 
 @pytest.fixture
@@ -50,3 +57,50 @@ def test_a_tag_that_is_not_there_has_docker_s_text(host: Any, registry: str) -> 
     done = host.run("docker", "pull", f"{registry}/app:9", check=False)
     assert done.returncode == 1
     assert f"manifest for {registry}/app:9 not found" in done.stderr
+
+
+@pytest.fixture
+def guarded(host: Any, archive: Callable[[str], Path], tmp_path: Path) -> str:
+    """The address of a registry that holds app:1 for alice only."""
+    (tmp_path / "users").write_text(USERS)
+    config = tmp_path / "guarded.yml"
+    config.write_text(
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: " + str(tmp_path / "guarded") + "}}\n"
+        "http: {addr: '127.0.0.1:5001'}\n"
+        "auth: {htpasswd: {realm: here, path: " + str(tmp_path / "users") + "}}\n"
+    )
+    host.spawn("docker-registry", "serve", config, log=tmp_path / "guarded.log")
+    target = "docker://127.0.0.1:5001/app:1"
+    command = ["skopeo", "copy", "--dest-tls-verify=false", "--retry-times=5", f"--dest-creds=alice:{PASSWORD}"]
+    host.wait(
+        lambda: host.run(*command, f"docker-archive:{archive('app:1')}", target, check=False).returncode == 0,
+        20,
+        "the registry takes nothing",
+    )
+    return "127.0.0.1:5001"
+
+
+def test_a_service_pulls_with_the_credentials_that_it_was_given(host: Any, guarded: str) -> None:
+    host.docker("swarm", "init")
+    auth = base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
+    config = Path(host.environment["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(json.dumps({"auths": {guarded: {"auth": auth}}}))
+    image = f"{guarded}/app:1"
+    host.docker("service", "create", "-d", "--name", "without", image, "sleep", "600")
+    host.wait(lambda: "Rejected" in host.docker("service", "ps", "without"), 20, "the task was not rejected")
+    host.docker("service", "update", "-d", "--with-registry-auth", "--force", "without")
+    host.wait(lambda: "1/1" in host.docker("service", "ls"), 30, "the service does not run")
+    config.unlink()
+    shown = host.docker("service", "inspect", "without") + host.docker("inspect", "without")
+    assert PASSWORD not in shown and auth not in shown
+    # The image goes, and so must its user; a later attempt pulls with what is kept.
+    host.docker("service", "scale", "-d", "without=0")
+    host.wait(lambda: not host.docker("ps", "-aq").strip(), 30, "containers stay")
+    host.docker("rmi", "-f", *host.docker("images", "-q").split())
+    host.docker("service", "scale", "-d", "without=1")
+    host.wait(lambda: "1/1" in host.docker("service", "ls"), 30, "the service does not run again")
+    secrets = (PASSWORD.encode(), auth.encode())
+    for path in (*host.data_root.glob("swarm/*.db*"), host.log):
+        data = path.read_bytes()
+        assert not any(secret in data for secret in secrets), path

@@ -12,15 +12,18 @@ import pytest
 from msgspec.structs import replace
 
 from gitops import errors
+from gitops.objects import base
 from gitops.objects.assignment import Assignments, Endpoints, PortBackends, TaskStatusReport
+from gitops.objects.image import AuthConfig
 from gitops.objects.network import NetworkObject, NetworkSpec
 from gitops.objects.node import Node, NodeDescription
 from gitops.objects.secret import Secret, SecretSpec
-from gitops.objects.service import ContainerSpec, SecretReference, TaskSpec
+from gitops.objects.service import ContainerSpec, Credentials, SecretReference, Service, ServiceSpec, TaskSpec
 from gitops.objects.task import NetworkAttachment, Task, TaskAddress, TaskState, TaskStatus
 from gitops.simulation.clock import VirtualClock
 from gitops.simulation.executor import Behaviour, FakeExecutor
 from gitops.swarm.agent.agent import Agent
+from gitops.swarm.agent.executor import Dependencies
 from gitops.swarm.agent.reporter import Reporter
 from gitops.swarm.clock import IdSource
 from gitops.swarm.manager.dispatcher import Dispatcher
@@ -131,6 +134,34 @@ async def test_an_assigned_task_runs_and_its_states_reach_the_manager(lab: Lab) 
     await lab.clock.advance(3)
     assert lab.state("t1") is S.SHUTDOWN
     assert lab.calls("t1") == ["prepare", "start", "wait", "shutdown"]
+
+
+async def test_credentials_reach_the_executor_and_no_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    auth = AuthConfig(username="alice", password="sesame")
+    container = ContainerSpec(image="app:v1")
+    service = Service(
+        id="s",
+        spec=ServiceSpec(name="s", task_template=TaskSpec(container_spec=container)),
+        credentials=Credentials(base.to_json(auth)),
+    )
+    await lab.store.update(lambda tx: tx.create(service))
+    seen: list[AuthConfig | None] = []
+    make = lab.executor.controller
+
+    def controller(task: Task, dependencies: Dependencies) -> Any:
+        seen.append(dependencies.credentials)
+        return make(task, dependencies)
+
+    monkeypatch.setattr(lab.executor, "controller", controller)
+    await lab.assign("t1", container=container)
+    await lab.clock.advance(2)
+    assert lab.state("t1") is S.RUNNING
+    assert seen == [auth]
+    for path in lab.folder.glob("tasks.db*"):
+        assert b"sesame" not in path.read_bytes()
+    await lab.delete("t1")
+    await lab.clock.advance(3)
+    assert seen == [auth]
 
 
 async def test_an_agent_with_heartbeats_stays_ready_for_days(lab: Lab) -> None:

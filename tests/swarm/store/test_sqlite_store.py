@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gitops import errors
 from gitops.objects.secret import Secret, SecretSpec
-from gitops.objects.service import Service, ServiceSpec
+from gitops.objects.service import Credentials, Service, ServiceSpec
 from gitops.objects.task import Task
 from gitops.swarm.clock import WallClock
 from gitops.swarm.store import journal
@@ -169,6 +169,22 @@ async def test_closing_waits_for_what_is_being_written(tmp_path: Path, seal: Sea
     await store.close()
     with pytest.raises(errors.Unavailable, match="closed"):
         await store.update(lambda tx: tx.create(Task(id="b")))
+
+
+async def test_credentials_are_sealed_on_disk_each_in_its_place(tmp_path: Path, seal: Seal) -> None:
+    made = Service(
+        id="a", spec=ServiceSpec(name="a"), credentials=Credentials(SECRET), previous_credentials=Credentials(b"former")
+    )
+    store = open_store(tmp_path, seal)
+    await store.update(lambda tx: tx.create(made))
+    await store.close()
+    for path in tmp_path.glob("store.db*"):
+        assert base64.b64encode(SECRET).rstrip(b"=") not in path.read_bytes()
+    again = open_store(tmp_path, seal)
+    service = again.view().get(Service, "a")
+    assert service is not None
+    assert (service.credentials, service.previous_credentials) == (made.credentials, made.previous_credentials)
+    await again.close()
 
 
 async def test_secrets_are_plain_in_memory_and_sealed_on_disk(tmp_path: Path, seal: Seal) -> None:

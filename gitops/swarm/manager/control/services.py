@@ -2,6 +2,9 @@
 
 An update names the version that it was made from. It keeps the former spec for one rollback, gives the spec a new
 version, and clears the state of a former update.
+
+Registry credentials are kept with the spec that they were given with. They go in and never come out here: only the
+dispatcher hands them to nodes, for tasks that have to pull.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from msgspec.structs import replace
 from gitops import errors
 from gitops.objects.base import Version
 from gitops.objects.node import Node
-from gitops.objects.service import Service, ServiceMode, ServiceSpec, ServiceStatus
+from gitops.objects.service import Credentials, Service, ServiceMode, ServiceSpec, ServiceStatus
 from gitops.objects.task import TaskState
 from gitops.swarm.manager import refusals, validation
 from gitops.swarm.manager.control import filters as filtering
@@ -23,13 +26,15 @@ from gitops.swarm.store.protocol import Tx, View
 from gitops.swarm.store.snapshot import OUT_OF_SEQUENCE
 
 MODES = ("replicated", "global", "replicated-job", "global-job")
+PREVIOUS_SPEC = "previous-spec"
+CREDENTIALS_FROM = ("spec", PREVIOUS_SPEC)
 
 
 class ServiceControl(ControlBase):
     """Create, update, remove, find and list services."""
 
-    async def create_service(self, spec: ServiceSpec) -> Service:
-        """Declare a service.
+    async def create_service(self, spec: ServiceSpec, *, credentials: Credentials | None = None) -> Service:
+        """Declare a service; its nodes pull with `credentials`.
 
         Raises:
             errors.Invalid: the spec is wrong, or a port is another service's.
@@ -42,23 +47,36 @@ class ServiceControl(ControlBase):
         def change(tx: Tx) -> Service:
             resolved = references.resolve(tx, spec)
             references.check_ports(tx, resolved, "")
-            return tx.create(Service(id=self._ids(), spec=resolved, spec_version=Version(tx.version)))
+            kept = credentials if credentials and credentials.data else None
+            return tx.create(Service(id=self._ids(), spec=resolved, spec_version=Version(tx.version), credentials=kept))
 
-        return await self._store.update(change)
+        return without_credentials(await self._store.update(change))
 
     async def update_service(
-        self, reference: str, version: int, spec: ServiceSpec, *, rollback: bool = False
+        self,
+        reference: str,
+        version: int,
+        spec: ServiceSpec,
+        *,
+        rollback: bool = False,
+        credentials: Credentials | None = None,
+        credentials_from: str = "",
     ) -> Service:
         """Declare a service anew; with `rollback`, exchange its spec for the previous one (`spec` doesn't count).
+
+        Without `credentials` those of the present spec stay, or with `credentials_from` "previous-spec" those of the
+        previous one come back; empty ones take them away.
 
         Raises:
             errors.NotFound: no such service, or a network is missing.
             errors.OutOfSequence: it was changed since `version`.
-            errors.Invalid: the spec is wrong, or there is no previous one.
+            errors.Invalid: the spec is wrong, there is no previous one, or `credentials_from` is no such word.
             errors.Unsupported: a new name or another mode.
         """
         if not rollback:
             refusals.check(validation.service(spec))
+        if credentials_from not in ("", *CREDENTIALS_FROM):
+            raise errors.Invalid("unsupported registryAuthFrom value")
 
         def change(tx: Tx) -> Service:
             service = find(tx, Service, reference)
@@ -66,9 +84,10 @@ class ServiceControl(ControlBase):
                 raise errors.OutOfSequence(OUT_OF_SEQUENCE)
             if rollback:
                 return tx.update(self._rolled_back(tx, service))
-            return tx.update(_updated(tx, service, spec))
+            kept = _kept(service, credentials, credentials_from)
+            return tx.update(replace(_updated(tx, service, spec), credentials=kept))
 
-        return await self._store.update(change)
+        return without_credentials(await self._store.update(change))
 
     async def remove_service(self, reference: str) -> None:
         """Take a service away; its tasks stop and go.
@@ -84,7 +103,7 @@ class ServiceControl(ControlBase):
         Raises:
             errors.NotFound, errors.Invalid: none, or several.
         """
-        return find(self._store.view(), Service, reference)
+        return without_credentials(find(self._store.view(), Service, reference))
 
     def services(self, filters: Filters | None = None, *, status: bool = False) -> list[Service]:
         """The services that match (`id`, `label`, `mode`, `name`); with `status`, each with its counts of tasks.
@@ -95,7 +114,7 @@ class ServiceControl(ControlBase):
         wanted = filtering.check_keys(filters, ("id", "label", "mode", "name"))
         filtering.check_values(wanted, "mode", MODES)
         view = self._store.view()
-        found = [service for service in view.all(Service) if _matches(service, wanted)]
+        found = [without_credentials(service) for service in view.all(Service) if _matches(service, wanted)]
         return [replace(service, service_status=counts(view, service)) for service in found] if status else found
 
     def _rolled_back(self, tx: Tx, service: Service) -> Service:
@@ -119,8 +138,27 @@ def _updated(tx: Tx, service: Service, spec: ServiceSpec) -> Service:
         spec_version=Version(tx.version),
         previous_spec=service.spec,
         previous_spec_version=service.spec_version,
+        previous_credentials=service.credentials,
         update_status=None,
     )
+
+
+def _kept(service: Service, given: Credentials | None, source: str) -> Credentials | None:
+    """The credentials of a service's next spec."""
+    if given is not None:
+        return given if given.data else None
+    if source != PREVIOUS_SPEC:
+        return service.credentials
+    if service.previous_spec is None:
+        raise errors.Invalid("service does not have a previous spec")
+    return service.previous_credentials
+
+
+def without_credentials(service: Service) -> Service:
+    """The service as it may be shown."""
+    if service.credentials is None and service.previous_credentials is None:
+        return service
+    return replace(service, credentials=None, previous_credentials=None)
 
 
 def mode_of(mode: ServiceMode) -> str:
