@@ -13,6 +13,7 @@ import re
 import secrets
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -56,7 +57,8 @@ class VolumeService:
         self._database = database
         self._events = events
         self._mounted: dict[str, set[str]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        # A lock lives as long as somebody holds it or waits for it.
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self.users: Callable[[str], Sequence[str]] = lambda name: ()
         """The ids of the containers that refer to a volume, running or not; set by the containers."""
 
@@ -71,7 +73,6 @@ class VolumeService:
 
     async def close(self) -> None:
         """Nothing to stop: what is mounted stays so for the containers that live on."""
-        self._locks.clear()
 
     async def create(self, body: VolumeCreate) -> Volume:
         """Make a volume, or give the one of that name that is there.
@@ -131,25 +132,33 @@ class VolumeService:
         Raises:
             errors.NotFound; errors.Conflict: a container uses it.
         """
-        if self._row(name) is None:
-            if force:
-                return
-            raise errors.NotFound(f"get {name}: no such volume")
-        users = list(self.users(name))
-        if users:
-            raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
         async with self._lock(name):
+            if not self._may_go(name, force=force):
+                return
+            trash = self._root / f"{_REMOVING}{name}"
             await asyncio.to_thread(self._unmount_now, name)
+            await asyncio.to_thread(mountinfo.remove_tree, trash)  # of a removal that failed half-way
+            # A container may have been made with it meanwhile; from here to the row's end nothing is awaited.
+            if not self._may_go(name, force=force):
+                return
             inner = mountinfo.below(self._root / name)
             if inner:
                 raise errors.Conflict(f"remove {name}: {inner[0]} is mounted in the volume: unmount that first")
-            trash = self._root / f"{_REMOVING}{name}"
             if (self._root / name).exists():
                 os.rename(self._root / name, trash)
             self._database.delete(TABLE, name)
             self._events.publish("volume", "destroy", name, {"driver": "local"})
             await asyncio.to_thread(mountinfo.remove_tree, trash)
-        self._locks.pop(name, None)
+
+    def _may_go(self, name: str, *, force: bool) -> bool:
+        if self._row(name) is None:
+            if force:
+                return False
+            raise errors.NotFound(f"get {name}: no such volume")
+        users = list(self.users(name))
+        if users:
+            raise errors.Conflict(f"remove {name}: volume is in use - [{', '.join(sorted(users))}]")
+        return True
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> tuple[Sequence[str], int]:
         """Remove unused anonymous volumes (with filter `all=true` named ones too): their names, and bytes set free."""
@@ -161,7 +170,10 @@ class VolumeService:
             if self.users(volume.name) or not (everything or ANONYMOUS_LABEL in (volume.labels or {})):
                 continue
             freed += await asyncio.to_thread(_disk_usage, self._root / volume.name)
-            await self.remove(volume.name, force=True)
+            try:
+                await self.remove(volume.name, force=True)
+            except errors.Conflict:
+                continue  # a container was made with it meanwhile
             removed.append(volume.name)
         return removed, freed
 
@@ -175,8 +187,8 @@ class VolumeService:
         Raises:
             errors.NotFound; errors.RuntimeFailure: it can't be mounted.
         """
-        volume = self.get(name)
         async with self._lock(name):
+            volume = self.get(name)
             path = self.path(name)
             path.mkdir(mode=0o755, parents=True, exist_ok=True)
             if volume.options and not mountinfo.is_mount_point(path):
@@ -279,7 +291,10 @@ def _run(command: Sequence[str], what: str) -> None:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_MOUNT_TIMEOUT_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        # Not chained: its text is the command, whose options may hold a password.
+        raise errors.RuntimeFailure(f"can't {what}: no answer in {_MOUNT_TIMEOUT_S:g} s") from None
+    except OSError as error:
         raise errors.RuntimeFailure(f"can't {what}: {error}") from error
     if done.returncode != 0:
         raise errors.RuntimeFailure(f"can't {what}: {done.stderr.strip() or done.returncode}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +93,49 @@ async def test_a_used_volume_stays(volumes: VolumeService) -> None:
     with pytest.raises(errors.NotFound, match="get data: no such volume"):
         await volumes.remove("data")
     await volumes.remove("data", force=True)
+
+
+async def test_a_volume_that_a_container_was_made_with_meanwhile_stays(
+    volumes: VolumeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await volumes.create(VolumeCreate(name="data"))
+    (Path(made.mountpoint) / "file").write_text("precious")
+
+    def unmount(name: str) -> None:
+        volumes.users = lambda name: ["c1"]
+
+    monkeypatch.setattr(volumes, "_unmount_now", unmount)
+    with pytest.raises(errors.Conflict, match="volume is in use"):
+        await volumes.remove("data")
+    assert (Path(volumes.get("data").mountpoint) / "file").read_text() == "precious"
+
+
+async def test_two_removals_at_once_remove_once(volumes: VolumeService, events: EventBus) -> None:
+    await volumes.create(VolumeCreate(name="data"))
+    found = await asyncio.gather(volumes.remove("data"), volumes.remove("data"), return_exceptions=True)
+    assert found[0] is None and isinstance(found[1], errors.NotFound)
+    assert [event.action for event in events.recent()] == ["create", "destroy"]
+
+
+async def test_a_removal_that_failed_half_way_is_no_hindrance_to_the_next(
+    volumes: VolumeService, tmp_path: Path
+) -> None:
+    (tmp_path / "volumes" / ".removing-data" / "old").mkdir(parents=True)
+    await volumes.create(VolumeCreate(name="data"))
+    await volumes.remove("data")
+    assert list((tmp_path / "volumes").iterdir()) == []
+
+
+async def test_a_mount_that_hangs_tells_no_password(volumes: VolumeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 60)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    options = {"type": "cifs", "o": "password=hunter2", "device": "//host/share"}
+    await volumes.create(VolumeCreate(name="share", driver_opts=options))
+    with pytest.raises(errors.RuntimeFailure, match="no answer") as failure:
+        await volumes.acquire("share", "c1")
+    assert "hunter2" not in "".join(traceback.format_exception(failure.value))
 
 
 async def test_filters_select(volumes: VolumeService) -> None:
