@@ -310,17 +310,21 @@ async def test_a_worker_that_dies_is_a_layer_refused(
     assert children(lab.unpacker._pid) == []
 
 
-async def test_a_zygote_that_dies_takes_its_workers_along_and_the_error_says_so(
+async def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced(
     lab: Any, server: Server, fetch: Any
 ) -> None:
     task, worker = await held(lab, server, fetch())
     handle = os.pidfd_open(worker)
-    os.kill(lab.unpacker._pid, signal.SIGKILL)
-    with pytest.raises(errors.RuntimeFailure, match="helper process has died"):
+    former = lab.unpacker._pid
+    os.kill(former, signal.SIGKILL)
+    with pytest.raises(errors.Unavailable, match="helper process has died"):
         await task
-    with pytest.raises(errors.RuntimeFailure, match="helper process has died"):
-        await lab.unpacker.unpack(fetch(), lambda _: None)
     await ended(handle)
+    server.hold.set()  # type: ignore[union-attr]
+    server.cut_at = None
+    await lab.unpacker.unpack(fetch(), lambda _: None)
+    assert lab.unpacker._pid != former
+    assert children(lab.unpacker._pid) == []
 
 
 DAEMON = """

@@ -1,17 +1,20 @@
 """The daemon's side: orders layers from the zygote and waits for them, as many at a time as it is asked.
 
 How many run together is the caller's choice. A cancelled job's worker is dead when the cancellation returns, so that
-its directory can be cleared.
+its directory can be cleared. A zygote that was killed is replaced at the next order; the new one is executed rather
+than forked, since the daemon has threads by then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +24,8 @@ import msgspec
 from gitops import errors
 from gitops.engine.images.unpack import messages, zygote
 from gitops.engine.images.unpack.job import LayerJob, LayerProgress, LayerResult
+
+log = logging.getLogger(__name__)
 
 _STALL_S = 300.0
 """Without a word for so long, a worker is taken for stuck; its own network timeouts are shorter."""
@@ -64,10 +69,11 @@ class Unpacker:
 
         Raises:
             errors.Invalid: bad content, a wrong digest, a limit, a worker that died.
-            errors.Unavailable: the network or the server, this time (`fetching.FetchFailed` has the answer).
+            errors.Unavailable: the network or the server, this time (`fetching.FetchFailed` has the answer), or a
+                worker that somebody killed.
             errors.Denied, errors.NotFound: the server refuses, or has no such blob.
             errors.Unsupported: a compression that images may not have.
-            errors.RuntimeFailure: the disk refused, or the unpacker has died.
+            errors.RuntimeFailure: the disk refused, or the unpacker is closed.
         """
         return await self._run(messages.Order(job), on_progress)
 
@@ -109,7 +115,10 @@ class Unpacker:
         data = messages.encode_order(order)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            socket.send_fds(self._control, [data], [theirs.fileno()])
+            try:
+                socket.send_fds(self._control, [data], [theirs.fileno()])
+            except OSError:
+                socket.send_fds(self._replace(), [data], [theirs.fileno()])
         except OSError as error:
             ours.close()
             raise _zygote_died() from error
@@ -117,6 +126,17 @@ class Unpacker:
             theirs.close()
         ours.setblocking(False)
         return ours
+
+    def _replace(self) -> socket.socket:
+        """A zygote in the place of one that died. Its workers died with it."""
+        log.warning("the unpacker's helper process %d has died: starting another", self._pid)
+        if self._control is not None:
+            self._control.close()
+        _reap(self._pid)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._pid = _execute(theirs)
+        return self._control
 
     async def _answers(self, connection: socket.socket, on_progress: Callable[[LayerProgress], None]) -> LayerResult:
         pieces = bytearray()
@@ -175,7 +195,17 @@ def _worker_died(data: bytes) -> errors.GitopsError:
 
 
 def _zygote_died() -> errors.GitopsError:
-    return errors.RuntimeFailure("the unpacker's helper process has died; restart the engine")
+    return errors.Unavailable("the unpacker's helper process has died, perhaps for want of memory; try again")
+
+
+def _execute(control: socket.socket) -> int:
+    """Start a zygote as a program of its own, with a clean memory; its pid."""
+    command = [sys.executable, "-P", "-m", zygote.__name__, str(control.fileno())]
+    # -P: what lies in the working directory is no code of ours.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[control.fileno()])
+    # It is reaped by its pid, as one that was forked.
+    process.returncode = 0
+    return process.pid
 
 
 def _reap(pid: int) -> None:

@@ -1,7 +1,8 @@
 """The zygote: a small process, forked before the daemon has threads or an event loop, that forks a worker for each job.
 
 It reads nothing of a layer. It starts workers, kills one when the daemon hangs up its socket, reaps them and tells how
-they ended; when the daemon goes, its end of the control socket closes, and zygote and workers go too.
+they ended; when the daemon goes, its end of the control socket closes, and zygote and workers go too. As a program it
+takes the number of its control socket's descriptor: so it is started in the place of one that was killed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import selectors
 import signal
 import socket
 import struct
+import sys
 import traceback
 from dataclasses import dataclass
 
@@ -140,3 +142,7 @@ def _work(data: bytes, connection: socket.socket, death: int) -> None:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])))
