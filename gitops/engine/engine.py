@@ -64,7 +64,7 @@ class Engine:
         await asyncio.to_thread(shutil.rmtree, self.spool, ignore_errors=True)
         await self.images.start()
         await self.volumes.start()
-        await self.networks.start(self.containers.running_ids())
+        await self.networks.start(self.containers.running())
         await self.containers.start()
         self._collector = asyncio.create_task(self._collect(), name="image-collector")
         for warning in self.warnings():

@@ -2,7 +2,7 @@
 
 Owns the table `containers`, `<data root>/containers` and what the runtime keeps below the run root. Promises: what was
 acknowledged is stored; containers outlive this process, and `start` takes them up again. The order at the engine's
-start: images, volumes, `networks.start(containers.running_ids())`, then `start`.
+start: images, volumes, `networks.start(containers.running())`, then `start`.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ class ContainerService:
 
     # Beginning and end
 
-    def running_ids(self) -> set[str]:
-        """The containers that run at this moment, also before `start`."""
+    def running(self) -> dict[str, int]:
+        """The containers that run at this moment, with the pids of their first processes, also before `start`."""
         parent = self._config.cgroup_parent.strip("/")
-        found = set()
+        found = {}
         for row in self._database.all(record.TABLE, ContainerRecord).values():
             survey = adoption.survey(row, self._runtime, f"/{parent}/{row.id}")
-            if survey.finding is adoption.Finding.RUNNING:
-                found.add(row.id)
+            if survey.finding is adoption.Finding.RUNNING and survey.run is not None:
+                found[row.id] = survey.run.pid
         return found
 
     async def start(self) -> None:
@@ -197,15 +197,22 @@ class ContainerService:
         self._check_binds(made)
         # Taken before the first await, so that two calls can't have one name.
         self._names[full_name] = container
+        handle = Container(made)
+        return await self._supervisor.operate(handle, self._keep(handle, files), "create")
+
+    async def _keep(self, handle: Container, files: Sequence[InjectedFile]) -> ContainerInspect:
+        made = handle.record
         try:
             if files:
-                await self._launcher.in_thread(self._files.store, container, files)
-            await self._launcher.in_thread(self._make_folder, container)
-            handle = self._store(made)
+                await self._launcher.in_thread(self._files.store, made.id, files)
+            await self._launcher.in_thread(self._make_folder, made.id)
+            # Its image may have been removed meanwhile; from here on it is held.
+            self._images.layers(made.image_id)
+            self._store(handle)
         except BaseException:
-            del self._names[full_name]
-            self._files.remove(container)
-            mountinfo.remove_tree(self._launcher.folder(container))
+            del self._names[made.name]
+            self._files.remove(made.id)
+            mountinfo.remove_tree(self._launcher.folder(made.id))
             raise
         self._supervisor.tell(handle, "create")
         return self._shown(handle)
@@ -228,7 +235,8 @@ class ContainerService:
         folder.mkdir(mode=0o710, parents=True)
         self._launcher.log_folder(container).mkdir(mode=0o700)
 
-    def _store(self, made: ContainerRecord) -> Container:
+    def _store(self, handle: Container) -> None:
+        made = handle.record
         # Together, so that a crash leaves no volume that nobody knows of.
         with self._database.transaction():
             for mount in mounts.volumes(made.mounts):
@@ -242,9 +250,7 @@ class ContainerService:
                     is_anonymous=mount.is_anonymous,
                 )
             self._database.put(record.TABLE, made.id, made)
-        handle = Container(made)
         self._containers[made.id] = handle
-        return handle
 
     def _free_name(self, name: str | None) -> str:
         if not name:
@@ -269,6 +275,8 @@ class ContainerService:
         full = names.check(name)
         # Nothing else may be changing the record: a start or an end would write the old name back.
         async with found.lock:
+            if found.is_gone:
+                raise errors.NotFound(f"No such container: {container}")
             old = found.record.name
             if full == old:
                 raise errors.Invalid("Renaming a container with the same name as its current name")
@@ -307,11 +315,11 @@ class ContainerService:
         return await self._supervisor.stop(self._find(container), timeout_s, signal)
 
     async def restart(self, container: str, timeout_s: float | None = None, signal: str | None = None) -> None:
-        """Stop and start."""
+        """Stop and start; one that goes with its end (`auto_remove`) stays for that."""
+        if signal:
+            signals.parse(signal)
         found = self._find(container)
-        await self.stop(found.id, timeout_s, signal)
-        await self.start_container(found.id)
-        self._supervisor.tell(found, "restart")
+        await self._supervisor.operate(found, self._supervisor.restart(found, timeout_s, signal), "restart")
 
     async def kill(self, container: str, signal: str = "KILL") -> None:
         """Send a signal to its first process.

@@ -103,6 +103,14 @@ class Kernel:
         """Open the resolver sockets of a sandbox again, on their former ports if these are free."""
         return await self._call(self._adopt_sandbox, path, ports)
 
+    async def keep_namespace(self, path: Path, pid: int) -> None:
+        """Keep the namespace of a process as the file `path`."""
+        await self._call(namespaces.keep, path, pid)
+
+    async def mend_ports(self, masters: Mapping[str, str]) -> list[str]:
+        """Make links ports of their bridges again where they aren't; which these were. Missing ones are passed over."""
+        return await self._call(self._mend_ports, masters)
+
     async def remove_links(self, names: Sequence[str]) -> None:
         """Delete links; those that are gone are no error."""
         await self._reap(self._remove_links, names)
@@ -229,6 +237,9 @@ class Kernel:
         # The group says nothing about a link that something else moved out of it.
         self._remove_links(names)
         namespaces.remove(path)
+
+    def _mend_ports(self, masters: Mapping[str, str]) -> list[str]:
+        return [name for name, bridge in masters.items() if self._opened(self._links).ensure_master(name, bridge)]
 
     def _set_ports(self, ports: Mapping[str, tuple[bool, bool]]) -> None:
         for name, (is_isolated, is_hairpin) in ports.items():

@@ -138,6 +138,17 @@ class Links:
         if leg.is_isolated or leg.is_hairpin:
             self.set_port(leg.host_link, is_isolated=leg.is_isolated, is_hairpin=leg.is_hairpin)
 
+    def ensure_master(self, name: str, bridge: str) -> bool:
+        """Make a link a port of `bridge`; whether that was needed. Links that are missing are passed over."""
+        index, master = index_of(name), index_of(bridge)
+        if index is None or master is None:
+            return False
+        with _chained("make a port of the bridge", name):
+            if self._route.get_links(index)[0].get_attr("IFLA_MASTER") == master:
+                return False
+            self._route.link("set", index=index, master=master)
+        return True
+
     def set_port(self, name: str, *, is_isolated: bool, is_hairpin: bool) -> None:
         """Set how a bridge treats a port."""
         with _chained("set up the bridge port", name):

@@ -64,6 +64,17 @@ def run(path: Path, function: Callable[[], T]) -> T:
     return _in_thread(inside)
 
 
+def keep(path: Path, pid: int) -> None:
+    """Keep the namespace of a process at `path`, as `create` does. Raises errors.RuntimeFailure."""
+    try:
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise errors.RuntimeFailure(f"can't make the file {path}: {error.strerror}") from error
+    source = f"/proc/{pid}/ns/net".encode()
+    _check(_libc.mount(source, bytes(path), None, _MS_BIND, None), f"keep the network namespace at {path}")
+
+
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[int]:
     """A descriptor of the namespace at `path`. Raises errors.RuntimeFailure where it can't be opened."""

@@ -160,16 +160,19 @@ class Sandboxes:
         await self._serve(changed, ears)
         return changed
 
-    async def adopt(self, record: SandboxRecord) -> bool:
-        """Take up a sandbox that a former run made; False where its namespace is gone."""
+    async def adopt(self, record: SandboxRecord, pid: int) -> None:
+        """Take up a sandbox that a former run made; `pid` is a process in it, by which a lost file is made again.
+
+        Raises: errors.RuntimeFailure.
+        """
         path = self.path(record.container_id)
         if not namespaces.is_namespace(path):
-            return False
+            log.warning("the namespace file of container %s was unmounted: mounting it again", record.container_id)
+            await self._kernel.keep_namespace(path, pid)
         ears = await self._kernel.adopt_sandbox(path, record.resolver_ports)
         if ears.ports != record.resolver_ports:
             self.save(msgspec.structs.replace(record, resolver_ports=ears.ports))
         await self._serve(self._records[record.container_id], ears)
-        return True
 
     async def remove(self, container_id: str) -> SandboxRecord | None:
         """Remove whatever there is of a sandbox, then its record; the addresses are free when this returns."""
@@ -208,6 +211,11 @@ class Sandboxes:
             is_isolated=is_isolated,
             is_hairpin=is_hairpin,
         )
+
+    def masters(self) -> dict[str, str]:
+        """The bridge of each leg's host end, where the sandbox is made."""
+        made = [record for record in self._records.values() if self.is_served(record.container_id)]
+        return {leg.host_link: self._network(leg).bridge for record in made for leg in record.legs}
 
     def is_served(self, container_id: str) -> bool:
         """Whether its resolver answers."""
@@ -282,6 +290,12 @@ class Sandboxes:
         if network is None:
             raise errors.RuntimeFailure(f"network {leg.network_id} of {leg.host_link} is unknown")
         return network
+
+
+def bridge_of(network: NetworkRecord) -> links.Bridge:
+    """A network's bridge as the kernel gets it."""
+    address = "" if network.is_overlay else network.gateway
+    return links.Bridge(network.bridge, naming.mac(network.gateway), address, network.prefix_length, network.mtu)
 
 
 def port_flags(network: NetworkRecord) -> tuple[bool, bool]:

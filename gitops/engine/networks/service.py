@@ -21,12 +21,12 @@ from gitops import errors
 from gitops.config import EngineConfig
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
-from gitops.engine.networks import catalogue, flows, links, naming, publishing, records, resolver, ruleset
+from gitops.engine.networks import catalogue, flows, naming, publishing, records, resolver, ruleset
 from gitops.engine.networks.boundary import Attachment, DNSOptions, PortFailure, PublishedPort, Sandbox, SharedPort
 from gitops.engine.networks.kernel import Kernel
 from gitops.engine.networks.records import LegRecord, Names, NetworkRecord, SandboxRecord
 from gitops.engine.networks.rules import RuleKeeper
-from gitops.engine.networks.sandboxes import Sandboxes
+from gitops.engine.networks.sandboxes import Sandboxes, bridge_of
 from gitops.engine.networks.watch import Watch
 from gitops.objects.network import NetworkCreate, NetworkObject, NetworkResource
 
@@ -54,7 +54,7 @@ class NetworkService:
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._network_lock = asyncio.Lock()
         self._port_lock = asyncio.Lock()
-        self._watch = Watch(self._kernel, self._rules, self._catalogue, self._sandboxes)
+        self._watch = Watch(self._kernel, self._rules, self._catalogue, self._sandboxes, self._network_lock)
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -63,8 +63,8 @@ class NetworkService:
 
     # Life
 
-    async def start(self, live_containers: set[str]) -> None:
-        """Prepare the host, take up the sandboxes of `live_containers`, remove what is left of others.
+    async def start(self, live_containers: Mapping[str, int]) -> None:
+        """Prepare the host, take up the sandboxes of containers that run (ids with pids), remove those of others.
 
         Raises:
             errors.RuntimeFailure: no right, or the kernel lacks something; the message says what.
@@ -72,14 +72,14 @@ class NetworkService:
         await self._kernel.open()
         self._catalogue.load()
         await self._add_predefined()
-        await self._kernel.ensure_bridges([_bridge(record) for record in self._catalogue.all() if record.bridge])
+        await self._kernel.ensure_bridges([bridge_of(record) for record in self._catalogue.all() if record.bridge])
         self._load_names()
         self._sandboxes.load()
         for record in self._sandboxes.all():
             if record.container_id not in live_containers:
                 await self._sandboxes.remove(record.container_id)
-            elif not await self._sandboxes.adopt(record):
-                log.error("the namespace of container %s is gone: its network is lost", record.container_id)
+            else:
+                await self._adopt(record, live_containers[record.container_id])
         await self._sweep()
         port_warnings = self._publishing.load(self._sandboxes.all())
         await self._rules.load()
@@ -299,6 +299,13 @@ class NetworkService:
 
     # Inside
 
+    async def _adopt(self, record: SandboxRecord, pid: int) -> None:
+        try:
+            await self._sandboxes.adopt(record, pid)
+        except errors.RuntimeFailure as error:
+            # It may have ended a moment ago; a daemon that doesn't start helps nobody.
+            log.error("container %s: no names resolve in it: %s", record.container_id, error)
+
     def _lock(self, container_id: str) -> asyncio.Lock:
         return self._locks.setdefault(container_id, asyncio.Lock())
 
@@ -388,7 +395,7 @@ class NetworkService:
         self._catalogue.add(record)
         self._open_zone(record)
         try:
-            await self._kernel.ensure_bridges([_bridge(record)])
+            await self._kernel.ensure_bridges([bridge_of(record)])
             await self._rules.sync()
         except BaseException:
             self._catalogue.remove(record)
@@ -454,11 +461,6 @@ class NetworkService:
         if container_id:
             attributes["container"] = container_id
         self._events.publish("network", action, network.id, attributes)
-
-
-def _bridge(record: NetworkRecord) -> links.Bridge:
-    address = "" if record.is_overlay else record.gateway
-    return links.Bridge(record.bridge, naming.mac(record.gateway), address, record.prefix_length, record.mtu)
 
 
 def _datagrams(ports: Sequence[SharedPort]) -> dict[int, tuple[str, ...]]:

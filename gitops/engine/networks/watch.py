@@ -1,4 +1,4 @@
-"""Puts back what others took away: rules after a firewall's reload, port flags after a changed sysctl."""
+"""Puts back what others took away: rules after a firewall's reload, bridges, port flags after a changed sysctl."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from gitops import errors
 from gitops.engine.networks.catalogue import Catalogue
 from gitops.engine.networks.kernel import Kernel
+from gitops.engine.networks.records import NetworkRecord
 from gitops.engine.networks.rules import RuleKeeper
-from gitops.engine.networks.sandboxes import Sandboxes, port_flags
+from gitops.engine.networks.sandboxes import Sandboxes, bridge_of, port_flags
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,17 @@ _FULL_LOOK = 12
 class Watch:
     """One task that looks every few seconds; the kernel counts changes of its tables, so most looks cost nothing."""
 
-    def __init__(self, kernel: Kernel, rules: RuleKeeper, catalogue: Catalogue, sandboxes: Sandboxes) -> None:
+    def __init__(
+        self, kernel: Kernel, rules: RuleKeeper, catalogue: Catalogue, sandboxes: Sandboxes, lock: asyncio.Lock
+    ) -> None:
+        """`lock` is held while a network is made or removed."""
         self._kernel = kernel
         self._rules = rules
         self._catalogue = catalogue
         self._sandboxes = sandboxes
+        self._lock = lock
         self._is_filtered = False
+        self._lost: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._port_warnings: Sequence[str] = ()
         self.warnings: list[str] = []
@@ -38,6 +44,7 @@ class Watch:
         """Look for the first time, and go on. Raises errors.RuntimeFailure."""
         self._port_warnings = port_warnings
         await self.look_at_firewalls()
+        await self._mend_ports()
         await self._set_port_flags()
         self._task = asyncio.create_task(self._run(), name="networks-watch")
 
@@ -51,6 +58,7 @@ class Watch:
 
     async def look(self, *, is_full: bool = False) -> None:
         """Look once; `is_full` whatever the kernel's counter says. Raises errors.RuntimeFailure."""
+        await self._look_at_links()
         if await self._kernel.filters_bridges() != self._is_filtered:
             await self._set_port_flags()
         if not is_full and not await self._kernel.is_touched():
@@ -60,6 +68,36 @@ class Watch:
             log.warning("the network rules were changed by somebody else, writing them again: %s", differences[:5])
             await self._rules.load()
         await self.look_at_firewalls()
+
+    async def _look_at_links(self) -> None:
+        present = await self._kernel.own_links()
+        self._say_lost({name for name in self._sandboxes.masters() if name not in present})
+        if not self._without_bridge(present):
+            return
+        # Under the lock no network is just being made.
+        async with self._lock:
+            if lost := self._without_bridge(await self._kernel.own_links()):
+                await self._make_bridges(lost)
+
+    def _without_bridge(self, present: set[str]) -> list[NetworkRecord]:
+        return [record for record in self._catalogue.all() if record.bridge and record.bridge not in present]
+
+    async def _make_bridges(self, lost: Sequence[NetworkRecord]) -> None:
+        names = ", ".join(record.name for record in lost)
+        log.warning("the bridges of these networks were deleted by somebody else, making them again: %s", names)
+        await self._kernel.ensure_bridges([bridge_of(record) for record in lost])
+        await self._mend_ports()
+        await self._set_port_flags()
+
+    def _say_lost(self, lost: set[str]) -> None:
+        for name in sorted(lost - self._lost):
+            log.warning("the link %s was deleted by somebody else: restart its container", name)
+        self._lost = lost
+
+    async def _mend_ports(self) -> None:
+        mended = await self._kernel.mend_ports(self._sandboxes.masters())
+        if mended:
+            log.warning("these links were no ports of their bridges, mended: %s", ", ".join(mended))
 
     async def look_at_firewalls(self) -> None:
         """Open the way through firewalls that drop, and say so in `warnings`."""

@@ -76,7 +76,7 @@ async def test_containers_outlive_the_engine_and_are_taken_up(host: Any, call: A
 
     service = await host.start()
 
-    assert service.running_ids() >= {rows["/steady"]["Id"], rows["/paused"]["Id"]}
+    assert service.running().keys() >= {rows["/steady"]["Id"], rows["/paused"]["Id"]}
     steady = service.get("steady").state
     assert (steady.status, steady.pid, steady.health.status) == ("running", pids["/steady"], "healthy")
     assert steady.started_at == service.get("steady").state.started_at

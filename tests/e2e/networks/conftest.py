@@ -63,7 +63,7 @@ class World:
         database = Database(self.config.data_root / "engine.db")
         service = NetworkService(self.config, database, self.events)
         self._services.append((service, database))
-        await service.start(live or set())
+        await service.start(dict.fromkeys(live or (), os.getpid()))
         return service
 
     async def stop(self, service: NetworkService) -> None:

@@ -16,7 +16,7 @@ from gitops.objects.network import NetworkCreate
 pytestmark = pytest.mark.e2e
 
 BUSY = """
-import asyncio, itertools, sys
+import asyncio, itertools, os, sys
 from pathlib import Path
 from gitops.config import EngineConfig
 from gitops.engine.database import Database
@@ -27,7 +27,7 @@ from gitops.objects.network import NetworkCreate
 async def main():
     config = EngineConfig(data_root=Path(sys.argv[1]), run_root=Path(sys.argv[2]))
     service = NetworkService(config, Database(config.data_root / "engine.db"), EventBus())
-    await service.start(set(sys.argv[3].split(",")))
+    await service.start(dict.fromkeys(sys.argv[3].split(","), os.getpid()))
     print("ready", flush=True)
     async def churn(number):
         container = f"{number:064x}"
