@@ -49,27 +49,54 @@ def compare(layout: layouts.Layout, tables: Tables) -> Findings:
     layout.create()
     found = Findings(blobs=_blobs(layout.blobs))
     for chain_id in tables.layers:
-        if not layout.layer(chain_id).is_dir():
-            found.lost_layers.append(chain_id)
-            found.problems.append(f"layer {chain_id} has no directory: dropped, the next pull of its image repairs it")
-    lost = set(found.lost_layers)
+        _look_at_layer(layout, chain_id, found)
     for image in tables.images.values():
-        damage = _damage(layout, image, tables, lost, found.blobs)
+        damage = _missing(image, tables, found) or _damage(layout, image, found.blobs)
         if damage:
-            found.lost_images.append(image.id)
-            names = ", ".join(name for name, target in tables.names.items() if target == image.id)
-            found.problems.append(f"image {image.id} ({names or 'no name'}) {damage}: dropped, pull or load it again")
+            _lose(image, damage, tables, found)
     gone = set(found.lost_images)
     found.lost_names += [name for name, target in tables.names.items() if target in gone or target not in tables.images]
     return found
 
 
-def _damage(
-    layout: layouts.Layout, image: records.Image, tables: Tables, lost: set[str], blobs: dict[str, int]
-) -> str | None:
+def compare_layers(layout: layouts.Layout, tables: Tables, image: records.Image) -> Findings:
+    """Look for the directories of one image's layers; every image that lacks one of them is among the findings."""
+    found = Findings()
     for layer in image.layers:
-        if layer.chain_id in lost or layer.chain_id not in tables.layers:
+        row = tables.layers.get(layer.chain_id)
+        if row is not None and _look_at_layer(layout, layer.chain_id, found):
+            link_short(layout, row)
+    if not found.lost_layers and _missing(image, tables, found) is None:
+        return found
+    for other in tables.images.values():
+        if damage := _missing(other, tables, found):
+            _lose(other, damage, tables, found)
+    found.lost_names += [name for name, target in tables.names.items() if target in set(found.lost_images)]
+    return found
+
+
+def _look_at_layer(layout: layouts.Layout, chain_id: str, found: Findings) -> bool:
+    if layout.layer(chain_id).is_dir():
+        return True
+    found.lost_layers.append(chain_id)
+    found.problems.append(f"layer {chain_id} has no directory: dropped, the next pull of its image repairs it")
+    return False
+
+
+def _lose(image: records.Image, damage: str, tables: Tables, found: Findings) -> None:
+    found.lost_images.append(image.id)
+    names = ", ".join(name for name, target in tables.names.items() if target == image.id)
+    found.problems.append(f"image {image.id} ({names or 'no name'}) {damage}: dropped, pull or load it again")
+
+
+def _missing(image: records.Image, tables: Tables, found: Findings) -> str | None:
+    for layer in image.layers:
+        if layer.chain_id in found.lost_layers or layer.chain_id not in tables.layers:
             return f"lacks its layer {layer.chain_id}"
+    return None
+
+
+def _damage(layout: layouts.Layout, image: records.Image, blobs: dict[str, int]) -> str | None:
     for digest in (image.manifest.digest, image.id):
         if digest not in blobs:
             return f"lacks its blob {digest}"

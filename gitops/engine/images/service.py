@@ -218,8 +218,10 @@ class ImageService:
 
         Raises:
             errors.NotFound: there is no such image.
+            errors.RuntimeFailure: a layer is gone from the disk; what needs it is dropped, so that a pull mends it.
         """
         row = self._store.image(image_id)
+        self._store.check_layers(row)
         return self._store.lower(row.layers[-1].chain_id) if row.layers else []
 
     def usage(self) -> ImageUsage:

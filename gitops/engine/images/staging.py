@@ -227,8 +227,10 @@ class Staging:
             except errors.Invalid:
                 if job.part_path is not None:
                     job.part_path.unlink(missing_ok=True)
-                # What was kept from an earlier try may be to blame: once more from the start.
-                if not resumes or is_clean:
+                # What was kept from an earlier try may be to blame, or a blob that the disk spoiled: once more from
+                # the start.
+                spoiled = self._spoiled(staged, source)
+                if is_clean or not (resumes or spoiled):
                     raise
                 is_clean, pause_s = True, 0.0
             except errors.RuntimeFailure:
@@ -248,6 +250,15 @@ class Staging:
             for listener in staged.listeners:
                 listener.restarted()
             await asyncio.sleep(pause_s)
+
+    def _spoiled(self, staged: Staged, source: unpacking.FileSource | unpacking.HttpSource) -> bool:
+        digest = staged.wanted.digest
+        if digest is None or not isinstance(source, unpacking.FileSource):
+            return False
+        if source.path != self._store.layout.blob(digest):
+            return False
+        self._store.drop_blob(digest)
+        return True
 
     def _pause_s(self, error: errors.GitopsError, failures: int) -> float:
         asked = error.retry_after_s if isinstance(error, unpacking.FetchFailed) else None

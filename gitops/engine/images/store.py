@@ -59,7 +59,7 @@ class ContentStore:
         self.names: dict[str, str] = {}
         """Image id by canonical reference."""
         self.findings: list[str] = []
-        """What the last start found damaged and dropped."""
+        """What was found damaged and dropped since the last start."""
         self._database = database
         self._blobs: dict[str, int] = {}
         """Sizes in bytes of the blobs on disk."""
@@ -79,6 +79,7 @@ class ContentStore:
         with layouts.disk_errors("read the image store"):
             found = await asyncio.to_thread(scan.compare, self.layout, tables)
         self._drop(found, tables)
+        self.findings = list(found.problems)
         self.layers, self.images, self.names = tables.layers, tables.images, tables.names
         self._blobs, self._shorts = found.blobs, {layer.short for layer in tables.layers.values()}
         with layouts.disk_errors("tidy the image store"):
@@ -88,7 +89,6 @@ class ContentStore:
         self.trash.start()
 
     def _drop(self, found: scan.Findings, tables: scan.Tables) -> None:
-        self.findings = list(found.problems)
         for problem in found.problems:
             _log.error("image store: %s", problem)
         with self._database.transaction():
@@ -154,6 +154,20 @@ class ContentStore:
             layer = self.layers.get(layer.parent) if layer.parent and not layer.is_opaque else None
         return found
 
+    def check_layers(self, image: records.Image) -> None:
+        """See that the directories of an image's layers are there. Where one is gone, all that needs it is dropped.
+
+        Raises:
+            errors.RuntimeFailure: a layer is gone.
+        """
+        with layouts.disk_errors(f"read the layers of {image.id}"):
+            found = scan.compare_layers(self.layout, scan.Tables(self.layers, self.images, self.names), image)
+        if not found.problems:
+            return
+        self._drop(found, scan.Tables(self.layers, self.images, self.names))
+        self.findings += found.problems
+        raise errors.RuntimeFailure(found.problems[-1])
+
     def usage(self) -> tuple[int, int]:
         """Bytes on disk of all layers and of all blobs."""
         return sum(layer.disk_bytes for layer in self.layers.values()), sum(self._blobs.values())
@@ -205,6 +219,12 @@ class ContentStore:
         finally:
             for path in written.values():
                 path.unlink(missing_ok=True)
+
+    def drop_blob(self, digest: str) -> None:
+        """Delete a blob that turned out not to be what its name says."""
+        self._blobs.pop(digest, None)
+        with layouts.disk_errors(f"remove the damaged blob {digest}"):
+            self.layout.blob(digest).unlink(missing_ok=True)
 
     def _write_documents(self, documents: Mapping[str, bytes]) -> dict[str, Path]:
         written = {}
