@@ -242,6 +242,8 @@ def _negotiated(theirs: str, host: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "it ended in the middle of an answer"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
