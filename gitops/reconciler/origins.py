@@ -41,22 +41,28 @@ class PathOrigin:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._changed: Callable[[], object] = lambda: None
         self._observer: _Observer | None = None
 
     async def refresh(self) -> source.Source:
         """The path, with the commit around it."""
         if not self._path.exists():
             raise errors.NotFound(f"{self._path}: no such file or directory")
+        if self._observer and self._observer.is_stale:
+            self.stop()
+            self.start(self._changed)
         return source.of_path(self._path)
 
     def start(self, changed: Callable[[], object]) -> None:
         """Watch the directory and all below, and git's own notes of commits."""
+        self._changed = changed
         self._observer = _Observer(self._path.resolve(), changed)
 
     def stop(self) -> None:
         """End the watching thread."""
         if self._observer:
             self._observer.close()
+            self._observer = None
 
 
 class _Observer:
@@ -75,13 +81,22 @@ class _Observer:
                     changed()
 
         self._observer = Observer()
-        directory = path if path.is_dir() else path.parent
+        self._directory = directory = path if path.is_dir() else path.parent
+        self._inode = directory.stat().st_ino
         self._observer.schedule(Handler(), str(directory), recursive=path.is_dir())
         tree = git.worktree(directory)
         head = tree.root / ".git" if tree else None
         if head and head.is_dir() and not head.is_relative_to(directory):
             self._observer.schedule(Handler(), str(head), recursive=False)
         self._observer.start()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether another directory stands where the watched one was, as after a checkout: nothing is seen of it."""
+        try:
+            return self._directory.stat().st_ino != self._inode
+        except OSError:
+            return True
 
     def close(self) -> None:
         self._observer.stop()
@@ -103,7 +118,8 @@ class RepositoryOrigin:
         """
         if Path(directory).is_absolute() or ".." in Path(directory).parts:
             raise errors.Invalid(f"--path {directory}: must lie inside the repository")
-        name = hashlib.sha256(git.identity(git.check_url(url)).encode()).hexdigest()[:16]
+        # Watches of different refs don't share a clone: each removes the trees of commits that it doesn't need.
+        name = hashlib.sha256(f"{git.identity(git.check_url(url))}\0{ref}".encode()).hexdigest()[:16]
         self._url = url
         self._ref = ref
         self._directory = directory

@@ -74,6 +74,16 @@ def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:
     return spec
 
 
+def overtaken(request: Request, live: Live) -> list[str]:
+    """The services that are not as they were asked for: somebody else changed or removed them since."""
+    found = []
+    for item in request.desired.of("Service"):
+        old, new = _forms(item, live)
+        if old is None or fields(old, new):
+            found.append(item.engine_name)
+    return found
+
+
 def volumes_of(stack: str, live: Live, *, is_removed: bool) -> list[Step]:
     """The volumes of a stack that is deleted: their data goes only on the explicit word."""
     action, note = (Action.DELETE, "with its data") if is_removed else (Action.NONE, "kept")

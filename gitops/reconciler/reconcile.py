@@ -89,6 +89,15 @@ class Reconciler:
         plan = planner.make(request, seen)
         return Prepared(source, revision(source, desired.files_read), request, seen, plan, key)
 
+    async def revision(self, source: Source) -> str:
+        """The name of the state that the manifests of `source` have now.
+
+        Raises:
+            errors.InvalidManifest: everything that is wrong with the manifests.
+        """
+        desired = await asyncio.to_thread(manifests.load, source.path, self._options.load)
+        return revision(source, desired.files_read)
+
     async def apply(self, prepared: Prepared, report: Report) -> None:
         """Carry out a plan and record how it ended. A revision that failed is recorded as held.
 
@@ -109,6 +118,7 @@ class Reconciler:
         )
         try:
             removed = await apply.run(self._client, job, report)
+            await self._check_again(prepared)
         except errors.GitopsError as error:
             held = prepared.revision if isinstance(error, errors.RolloutFailed | errors.Unschedulable) else None
             await self._record(prepared, Outcome.FAILED, str(error), held)
@@ -118,6 +128,15 @@ class Reconciler:
             raise
         await self._record(prepared, Outcome.APPLIED, "", "", removed)
         await self._forget_emptied(prepared)
+
+    async def _check_again(self, prepared: Prepared) -> None:
+        """A rollout takes minutes, in which somebody else may have changed what was sent: say so, not "converged"."""
+        if not prepared.plan.changed:
+            return
+        if names := planner.overtaken(prepared.request, await live.read(self._client, ())):
+            raise errors.Refused(
+                f"changed by somebody else while it was applied: {', '.join(names)}; run it again to see the new plan"
+            )
 
     async def _note_interruption(self, prepared: Prepared) -> None:
         """So that nobody reads for ever that an apply goes on; an engine that doesn't answer is not waited for."""

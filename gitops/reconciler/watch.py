@@ -16,6 +16,7 @@ from typing import Any
 
 from gitops import client as clients
 from gitops import errors
+from gitops.reconciler import groups
 from gitops.reconciler.origins import Origin
 from gitops.reconciler.plan import Action, Plan
 from gitops.reconciler.reconcile import Options, Prepared, Reconciler
@@ -25,7 +26,7 @@ from gitops.reconciler.waiting import Report
 QUIET_S = 0.2
 """How long files must be still: editors save by several steps, and git checks out one file after another."""
 MAX_QUIET_S = 2.0
-BACKOFF_S = (1.0, 30.0)
+BACKOFF_S = (1.0, 15.0)
 """First and longest wait after an error that may pass."""
 
 _EVENT_KINDS = ("service", "network", "secret", "config", "node")
@@ -91,10 +92,11 @@ class Watch:
                 finally:
                     events.cancel()
         except* errors.GitopsError as caught:
-            self._tell(_text(caught))
-            self._failures += 1
+            self._tell(str(groups.one(caught)))
             first, longest = BACKOFF_S
-            await self._sleep(min(longest, first * 2 ** min(self._failures, 10)))
+            # Not woken by events: a file that changes while the engine is away must not make it ask again and again.
+            await asyncio.sleep(min(longest, first * 2 ** min(self._failures, 10)))
+            self._failures += 1
 
     async def _guarded_pass(self, client: clients.EngineClient, reconciler: Reconciler) -> None:
         """A pass whose errors are told, but for those of the connection, which start a new session."""
@@ -115,19 +117,20 @@ class Watch:
         prepared = await reconciler.prepare(await self._origin.refresh())
         if not self._is_due(prepared):
             return
-        held = prepared.held()
-        if held:
+        if held := prepared.held():
+            found = held[0]
             text = (
-                f"{_name(prepared)} is held since it failed: {held[0].message}; commit a change or run: gitops resume"
+                f"{_name(prepared)} is held since it failed: {found.message}; change the manifests, or run: gitops"
+                f" resume {found.stack}"
             )
             if self._options.once:
                 raise errors.Refused(text)
-            self._tell(f"{text} {held[0].stack}")
+            self._tell(text)
             return
-        if prepared.plan.changed:
+        if prepared.plan.changed and not prepared.plan.refused and not prepared.plan.unplaced:
             self._say(f"{_name(prepared)}: {summary(prepared.plan)}")
-        await self._apply(reconciler, prepared)
-        self._tell(f"{_name(prepared)}: converged")
+        if await self._apply(reconciler, prepared):
+            self._tell(f"{_name(prepared)}: converged")
 
     def _is_due(self, prepared: Prepared) -> bool:
         """Whether there is anything to do: to change, to finish, or a new commit to note."""
@@ -139,34 +142,36 @@ class Watch:
             for item in records
         )
         if is_noted:
-            self._tell(f"{_name(prepared)}: converged, nothing to change")
+            self._tell(f"{_name(prepared)}: converged")
         return not is_noted
 
-    async def _apply(self, reconciler: Reconciler, prepared: Prepared) -> None:
-        """Apply; give way to a newer state of the manifests."""
+    async def _apply(self, reconciler: Reconciler, prepared: Prepared) -> bool:
+        """Apply; give way to a newer state of the manifests. Whether it was carried out to its end."""
         work = asyncio.create_task(reconciler.apply(prepared, self._report))
         try:
             while not work.done():
                 looking = asyncio.create_task(self._wait_for_files())
-                await asyncio.wait({work, looking}, return_when=asyncio.FIRST_COMPLETED)
-                changed = looking.done() and not looking.cancelled() and not work.done()
-                await _end(looking)
-                if changed and await self._is_newer(reconciler, prepared):
+                try:
+                    await asyncio.wait({work, looking}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    await _end(looking)
+                if not work.done() and not self._options.once and await self._is_newer(reconciler, prepared):
                     self._say(f"{_name(prepared)}: a newer state of the manifests takes over")
                     self._files.set()
-                    return
+                    return False
             await work
+            return True
         finally:
             await _end(work)
 
     async def _is_newer(self, reconciler: Reconciler, prepared: Prepared) -> bool:
         await self._settle()
         try:
-            newer = await reconciler.prepare(await self._origin.refresh())
+            return await reconciler.revision(await self._origin.refresh()) != prepared.revision
         except errors.GitopsError as error:
+            # Broken manifests or a repository out of reach: the last good state is carried out to its end.
             self._tell(str(error))
             return False
-        return newer.revision != prepared.revision
 
     async def _wait_for_files(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -221,13 +226,10 @@ def _name(prepared: Prepared) -> str:
     return f"{stacks} at {prepared.source.label}" if prepared.source.label else stacks
 
 
-def _text(group: BaseExceptionGroup[errors.GitopsError]) -> str:
-    first = group.exceptions[0]
-    return _text(first) if isinstance(first, BaseExceptionGroup) else str(first)
-
-
 async def _end(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait for its end; its error, if it has one, is the caller's to have read."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
