@@ -306,9 +306,9 @@ def watch(
     ended = _run(run())
     if once and isinstance(ended, signal.Signals):
         raise click.exceptions.Exit(128 + ended)
-    if ended is signal.SIGINT:
-        say("ended")
-        raise click.exceptions.Exit(128 + ended)
+    if isinstance(ended, signal.Signals):
+        say("ended; what runs stays as it is")
+        raise click.exceptions.Exit(128 + ended if ended is signal.SIGINT else 0)
 
 
 # -- what the commands share
