@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitops import errors
 from gitops.manifests.desired import ImageSource
@@ -38,7 +38,9 @@ from gitops.objects.service import (
     UpdateConfig,
 )
 from gitops.oci import reference as references
-from gitops.oci.plan import BuildConfig, ContentEntry, Entry, FileEntry, LinkEntry
+
+if TYPE_CHECKING:
+    from gitops.oci.plan import BuildConfig, Entry
 
 Canonical = dict[str, Any]
 UNSET: Mapping[str, Any] = {"unset": True}
@@ -396,6 +398,8 @@ def _layer(entries: Sequence[Entry], inputs: Mapping[Path, str]) -> Canonical:
 
 
 def _entry(entry: Entry, inputs: Mapping[Path, str]) -> Canonical:
+    from gitops.oci.plan import ContentEntry, FileEntry, LinkEntry  # with it the reader of archives
+
     owner = {"uid": entry.uid or None, "gid": entry.gid or None}
     if isinstance(entry, LinkEntry):
         return _clean({"link": entry.target, **owner})

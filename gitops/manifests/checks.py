@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 from gitops.manifests import problems
 from gitops.manifests.catalog import Catalog, Item
-from gitops.manifests.kinds import image as image_kind
-from gitops.manifests.kinds import network as network_kind
-from gitops.manifests.kinds import service as service_kind
 from gitops.manifests.kinds.values import MAX_NAME
 from gitops.manifests.problems import Issue
 from gitops.manifests.text.construct import Path
 from gitops.objects import labels
+
+if TYPE_CHECKING:
+    from gitops.manifests.kinds.image import Image
+    from gitops.manifests.kinds.network import Network
+    from gitops.manifests.kinds.service import Service
 
 
 def check_names(catalog: Catalog, item: Item) -> None:
@@ -68,8 +71,8 @@ def _check_base(catalog: Catalog, item: Item) -> None:
 
 
 def _base(item: Item) -> str:
-    model = item.model
-    return model.spec.build.base if isinstance(model, image_kind.Image) and model.spec.build else ""
+    build = cast("Image", item.model).spec.build
+    return build.base if build else ""
 
 
 def images_in_order(catalog: Catalog) -> Iterator[Item]:
@@ -105,8 +108,7 @@ def check_ports(catalog: Catalog) -> None:
 
 
 def _published(item: Item) -> Iterator[tuple[int, str, str, Path]]:
-    assert isinstance(item.model, service_kind.Service)
-    for index, port in enumerate(item.model.spec.ports or ()):
+    for index, port in enumerate(cast("Service", item.model).spec.ports or ()):
         if port.published and port.published[0]:
             for number in range(port.published[0], port.published[1] + 1):
                 yield number, port.protocol or "tcp", port.mode or "ingress", ("spec", "ports", index)
@@ -116,9 +118,8 @@ def check_subnets(catalog: Catalog) -> None:
     """Networks of one engine can't overlap."""
     seen: list[tuple[ipaddress.IPv4Network, Item]] = []
     for item in catalog.of("Network"):
-        model = item.model
-        assert isinstance(model, network_kind.Network)
-        ipam = model.spec.ipam if model.spec else None
+        spec = cast("Network", item.model).spec
+        ipam = spec.ipam if spec else None
         for index, pool in enumerate((ipam.config if ipam else None) or ()):
             subnet = ipaddress.IPv4Network(pool.subnet)
             for other, owner in seen:

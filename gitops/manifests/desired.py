@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gitops.objects.container import VolumeCreate
 from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import ConfigSpec, SecretSpec
 from gitops.objects.service import ServiceSpec
-from gitops.oci.plan import BuildConfig, Entry
+
+if TYPE_CHECKING:
+    from gitops.oci.plan import BuildConfig, Entry
 
 
 @dataclass(frozen=True, slots=True, order=True)

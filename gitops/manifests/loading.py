@@ -8,21 +8,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from gitops import errors
 from gitops.manifests import checks, discovery, documents
 from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item
 from gitops.manifests.desired import Desired, DesiredSet, StackSettings
 from gitops.manifests.documents import Document, SourceText
-from gitops.manifests.kinds import image as image_kind
-from gitops.manifests.kinds import stack as stack_kind
 from gitops.manifests.options import LoadOptions
 from gitops.manifests.problems import one_line
 from gitops.manifests.repository import Refused, Repository, root_of
-from gitops.manifests.templating import values as template_values
 from gitops.manifests.templating.renderer import Renderer, TemplateProblem
 from gitops.manifests.text import graph
 from gitops.objects import labels
+
+if TYPE_CHECKING:
+    from gitops.manifests.kinds.image import Image
+    from gitops.manifests.kinds.stack import Stack
 
 MAX_FILE = 4 << 20
 """Bytes of one manifest or template."""
@@ -137,6 +139,8 @@ def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions)
 def _with_values(
     files: Sequence[tuple[Path, str]], given: Path, repository: Repository, options: LoadOptions
 ) -> Iterator[_File]:
+    from gitops.manifests.templating import values as template_values
+
     directory = given if given.is_dir() else given.parent
     try:
         found = template_values.load(directory, options.env, options.sets, repository)
@@ -200,10 +204,10 @@ def _item(document: Document, repository: Repository) -> Item:
     item.is_external = bool(getattr(spec, "external", None))
     if item.is_external:
         item.engine_name = str(spec.name or name) if spec is not None else name
-    elif isinstance(model, image_kind.Image):
+    elif item.kind == "Image" and model is not None:
         from gitops.manifests.convert import image
 
-        item.engine_name = image.reference(model)
+        item.engine_name = image.reference(cast("Image", model))
     elif item.kind not in ("Secret", "Config", "Image"):
         item.engine_name = labels.engine_name(stack, name)
     return item
@@ -211,7 +215,7 @@ def _item(document: Document, repository: Repository) -> Item:
 
 def _convert(catalog: Catalog) -> tuple[list[Desired], list[Desired]]:
     """All objects in the order in which they need each other, and the external ones."""
-    from gitops.manifests.convert import image, storage
+    from gitops.manifests.convert import storage
 
     for item in list(catalog.items.values()):
         checks.check_names(catalog, item)
@@ -219,7 +223,7 @@ def _convert(catalog: Catalog) -> tuple[list[Desired], list[Desired]]:
     checks.check_images(catalog)
     checks.check_subnets(catalog)
     checks.check_ports(catalog)
-    images = [image.convert(catalog, item) for item in checks.images_in_order(catalog)]
+    images = _images(catalog)
     networks = [(item, storage.network(catalog, item)) for item in catalog.of("Network")]
     volumes = [(item, storage.volume(catalog, item)) for item in catalog.of("Volume")]
     secrets = [(item, secret) for item in catalog.of("Secret") if (secret := storage.secret(catalog, item))]
@@ -233,6 +237,14 @@ def _convert(catalog: Catalog) -> tuple[list[Desired], list[Desired]]:
     externals = [desired for item, desired in written if item.is_external]
     count = sum(desired.kind == "Network" for desired in own)
     return [*images, *own[:count], *implied, *own[count:], *services], externals
+
+
+def _images(catalog: Catalog) -> list[Desired]:
+    if not catalog.images:
+        return []
+    from gitops.manifests.convert import image
+
+    return [image.convert(catalog, item) for item in checks.images_in_order(catalog)]
 
 
 def _services(catalog: Catalog) -> list[Desired]:
@@ -259,13 +271,12 @@ def _default_network(stack: str, item: Item) -> Item:
 def _stacks(catalog: Catalog, objects: Sequence[Desired]) -> dict[str, StackSettings]:
     found = {desired.stack: StackSettings(desired.stack) for desired in objects}
     for item in catalog.of("Stack"):
-        assert isinstance(item.model, stack_kind.Stack)
-        spec = item.model.spec or stack_kind.StackSpec()
+        model = cast("Stack", item.model)
         found[item.name] = StackSettings(
             name=item.name,
-            description=spec.description or "",
-            prune=spec.prune is not False,
-            labels=item.model.metadata.labels or {},
+            description=(model.spec.description if model.spec else None) or "",
+            prune=model.spec is None or model.spec.prune is not False,
+            labels=model.metadata.labels or {},
             position=item.document.position,
         )
     return dict(sorted(found.items()))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from gitops.manifests import canonical
 from gitops.manifests.catalog import Item
 from gitops.manifests.desired import Desired, Spec
+from gitops.manifests.kinds.healthcheck import HealthcheckFields
+from gitops.objects.service import HealthConfig
 
 
 def desired(
@@ -22,4 +24,20 @@ def desired(
         hash=digest,
         needs=needs,
         positions=item.document.positions,
+    )
+
+
+def healthcheck(check: HealthcheckFields | None) -> HealthConfig | None:
+    """A health check as the API has it; None where none is written."""
+    if check is None:
+        return None
+    if check.disable:
+        return HealthConfig(test=["NONE"])
+    return HealthConfig(
+        test=check.test or [],
+        interval=check.interval or 0,
+        timeout=check.timeout or 0,
+        start_period=check.start_period or 0,
+        start_interval=check.start_interval or 0,
+        retries=check.retries or 0,
     )

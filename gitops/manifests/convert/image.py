@@ -6,13 +6,11 @@ from pathlib import Path
 
 from gitops.manifests import canonical
 from gitops.manifests.catalog import Catalog, Item
-from gitops.manifests.convert.common import desired
+from gitops.manifests.convert.common import desired, healthcheck
 from gitops.manifests.desired import BuildSource, Desired, ImageSource
 from gitops.manifests.kinds import image as kind
-from gitops.manifests.kinds.healthcheck import HealthcheckFields
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Refused, archive_digest
-from gitops.objects.service import HealthConfig
 from gitops.oci.plan import BuildConfig, ContentEntry, DirectoryEntry, Entry, FileEntry, LinkEntry
 
 _CONTENT_MODE = 0o644
@@ -104,20 +102,4 @@ def _config(run: kind.RunConfig) -> BuildConfig:
         stop_signal=run.stop_signal,
         healthcheck=healthcheck(run.healthcheck),
         volumes=tuple(run.volumes or ()),
-    )
-
-
-def healthcheck(check: HealthcheckFields | None) -> HealthConfig | None:
-    """A health check as the API has it; None where none is written."""
-    if check is None:
-        return None
-    if check.disable:
-        return HealthConfig(test=["NONE"])
-    return HealthConfig(
-        test=check.test or [],
-        interval=check.interval or 0,
-        timeout=check.timeout or 0,
-        start_period=check.start_period or 0,
-        start_interval=check.start_interval or 0,
-        retries=check.retries or 0,
     )

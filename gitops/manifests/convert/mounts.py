@@ -10,7 +10,6 @@ from pydantic_core import PydanticCustomError
 from gitops.manifests.catalog import Catalog, Item, owner_labels
 from gitops.manifests.convert.storage import host_refusal
 from gitops.manifests.kinds import mounts as kind
-from gitops.manifests.kinds import storage as storage_kind
 from gitops.manifests.kinds import values
 from gitops.manifests.kinds.findings import found_by, problem
 from gitops.manifests.kinds.service import ServiceSpec
@@ -152,9 +151,11 @@ def _tmpfs(target: str, read_only: bool, size: int | None, mode: int | None) -> 
 
 def _volume_options(found: Item, no_copy: bool) -> VolumeOptions:
     """What a node needs to make the volume by itself, when the first task that uses it comes to it."""
-    if found.is_external or not isinstance(found.model, storage_kind.Volume):
+    from gitops.manifests.kinds.storage import Volume, VolumeSpec
+
+    if found.is_external or not isinstance(found.model, Volume):
         return VolumeOptions(no_copy=no_copy)
-    spec = found.model.spec or storage_kind.VolumeSpec()
+    spec = found.model.spec or VolumeSpec()
     return VolumeOptions(
         no_copy=no_copy,
         labels=(found.model.metadata.labels or {})

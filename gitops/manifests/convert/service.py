@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from gitops.manifests import canonical
 from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item, owner_labels
 from gitops.manifests.convert import mounts
-from gitops.manifests.convert.common import desired
+from gitops.manifests.convert.common import desired, healthcheck
 from gitops.manifests.convert.environment import environment
-from gitops.manifests.convert.image import healthcheck
 from gitops.manifests.desired import Desired
 from gitops.manifests.kinds import deploy as deploy_kind
 from gitops.manifests.kinds import service as kind
@@ -38,7 +37,7 @@ from gitops.objects.service import (
 )
 
 Need = tuple[str, str]
-_NO_DEPLOY = deploy_kind.Deploy()
+_NO_DEPLOY = deploy_kind.Deploy.model_construct()
 
 
 def convert(catalog: Catalog, item: Item) -> Desired:

@@ -6,19 +6,22 @@ import hashlib
 import hmac
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from gitops.manifests import canonical
 from gitops.manifests.catalog import Catalog, Item, owner_labels
 from gitops.manifests.convert.common import desired
 from gitops.manifests.desired import Desired
-from gitops.manifests.kinds import network as network_kind
-from gitops.manifests.kinds import storage as storage_kind
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Refused
 from gitops.objects import labels
 from gitops.objects.container import VolumeCreate
 from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate
 from gitops.objects.secret import ConfigSpec, SecretSpec
+
+if TYPE_CHECKING:
+    from gitops.manifests.kinds import network as network_kind
+    from gitops.manifests.kinds import storage as storage_kind
 
 MAX_SECRET = 500 * 1024 - 1
 MAX_CONFIG = 1000 * 1024 - 1
@@ -34,9 +37,10 @@ def external_name(item: Item, spec: object) -> str:
 
 def network(catalog: Catalog, item: Item) -> Desired:
     """A network."""
-    model = item.model
-    assert isinstance(model, network_kind.Network)
-    spec = model.spec or network_kind.NetworkSpec()
+    from gitops.manifests.kinds.network import NetworkSpec
+
+    model = cast("network_kind.Network", item.model)
+    spec = model.spec or NetworkSpec()
     _check_external(catalog, item, ("driver_opts", "internal", "attachable", "ipam", "labels"))
     found = (model.metadata.labels or {}) | (spec.labels or {}) | owner_labels("Network", item.stack, item.name)
     pools = [
@@ -71,9 +75,10 @@ def _network(item: Item, create: NetworkCreate) -> Desired:
 
 def volume(catalog: Catalog, item: Item) -> Desired:
     """A volume."""
-    model = item.model
-    assert isinstance(model, storage_kind.Volume)
-    spec = model.spec or storage_kind.VolumeSpec()
+    from gitops.manifests.kinds.storage import VolumeSpec
+
+    model = cast("storage_kind.Volume", item.model)
+    spec = model.spec or VolumeSpec()
     _check_external(catalog, item, ("driver", "driver_opts", "labels"))
     _check_device(catalog, item, spec.driver_opts or {})
     found = (model.metadata.labels or {}) | (spec.labels or {}) | owner_labels("Volume", item.stack, item.name)
@@ -123,8 +128,7 @@ def _check_external(catalog: Catalog, item: Item, others: tuple[str, ...]) -> No
 
 def config(catalog: Catalog, item: Item) -> Desired | None:
     """A config; None if its content can't be had."""
-    model = item.model
-    assert isinstance(model, storage_kind.Config)
+    model = cast("storage_kind.Config", item.model)
     _check_external(catalog, item, ("labels",))
     found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Config", item.stack, item.name)
     if item.is_external:
@@ -145,8 +149,7 @@ def _config(item: Item, spec: ConfigSpec) -> Desired:
 
 def secret(catalog: Catalog, item: Item) -> Desired | None:
     """A secret; None if its value can't be had."""
-    model = item.model
-    assert isinstance(model, storage_kind.Secret)
+    model = cast("storage_kind.Secret", item.model)
     _check_external(catalog, item, ("labels",))
     found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Secret", item.stack, item.name)
     if item.is_external:

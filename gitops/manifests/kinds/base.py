@@ -18,10 +18,14 @@ def optional(description: str) -> Any:
 
 
 class Model(BaseModel):
-    """Unknown keys are errors, except `x-…` (which the loader takes out)."""
+    """Unknown keys are errors, except `x-…` (which the loader takes out).
+
+    Validators are built for whole kinds alone: those of their parts would take as long again, and nobody calls them.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
+        defer_build=True,
         hide_input_in_errors=True,
         json_schema_extra={"patternProperties": {"^x-": {}}},
     )

@@ -228,7 +228,7 @@ def _one_source(spec: ImageSpec) -> ImageSpec:
     return spec
 
 
-class Image(Manifest):
+class Image(Manifest, defer_build=False):
     """An image that the engine must have."""
 
     kind: Literal["Image"] = Field(description="Image.")

@@ -134,7 +134,7 @@ class NetworkSpec(Model):
     name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
 
-class Network(Manifest):
+class Network(Manifest, defer_build=False):
     """A network that services join."""
 
     kind: Literal["Network"] = Field(description="Network.")

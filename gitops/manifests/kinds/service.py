@@ -276,7 +276,7 @@ def _whole(spec: ServiceSpec) -> ServiceSpec:
     return spec
 
 
-class Service(Manifest):
+class Service(Manifest, defer_build=False):
     """A service: some tasks that run the same."""
 
     kind: Literal["Service"] = Field(description="Service.")

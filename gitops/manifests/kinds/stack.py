@@ -21,7 +21,7 @@ class StackSpec(Model):
     prune: Bool | None = optional("Whether objects that left the manifests are deleted; default true.")
 
 
-class Stack(Manifest):
+class Stack(Manifest, defer_build=False):
     """A stack: objects that are applied and pruned together."""
 
     kind: Literal["Stack"] = Field(description="Stack.")

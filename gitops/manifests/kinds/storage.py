@@ -41,7 +41,7 @@ class VolumeSpec(Model):
     name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
 
-class Volume(Manifest):
+class Volume(Manifest, defer_build=False):
     """A named volume."""
 
     kind: Literal["Volume"] = Field(description="Volume.")
@@ -93,14 +93,14 @@ def _one_source(spec: Any) -> Any:
     return spec
 
 
-class Secret(Manifest):
+class Secret(Manifest, defer_build=False):
     """A secret file in the containers of services that name it."""
 
     kind: Literal["Secret"] = Field(description="Secret.")
     spec: Annotated[SecretSpec, AfterValidator(_one_source)] = Field(description="Where the value comes from.")
 
 
-class Config(Manifest):
+class Config(Manifest, defer_build=False):
     """A file in the containers of services that name it."""
 
     kind: Literal["Config"] = Field(description="Config.")

@@ -13,10 +13,10 @@ import json
 import resource
 import struct
 import sys
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from jinja2 import StrictUndefined, TemplateError, TemplateNotFound, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HEADER = struct.Struct(">I")
 MEMORY_BYTES = 384 << 20
@@ -64,7 +64,9 @@ def _write(stream: BinaryIO, value: Any) -> None:
     stream.flush()
 
 
-def _render(environment: ImmutableSandboxedEnvironment, source: str, values: dict[str, Any]) -> dict[str, Any]:
+def _render(environment: Environment, source: str, values: dict[str, Any]) -> dict[str, Any]:
+    from jinja2 import TemplateError, TemplateNotFound, TemplateSyntaxError
+
     try:
         pieces: list[str] = []
         size = 0
@@ -103,7 +105,7 @@ def _limit_time() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (used + CPU_S + 1, resource.RLIM_INFINITY))
 
 
-def _warm_up(environment: ImmutableSandboxedEnvironment) -> None:
+def _warm_up(environment: Environment) -> None:
     """Load what Jinja2 and Python would load on demand: afterwards no file can be opened."""
     import pprint
     import textwrap
@@ -116,6 +118,9 @@ def _warm_up(environment: ImmutableSandboxedEnvironment) -> None:
 
 def main() -> None:
     """Serve until the parent closes."""
+    from jinja2 import StrictUndefined  # here, since the parent wants our bounds only
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
