@@ -25,6 +25,12 @@ _CALL_TIMEOUT_S = 30.0
 _SYNC_LIMIT = 16384
 
 
+_NOT_EXECUTABLE = re.compile(
+    r"open executable: (Permission denied|Operation not permitted)|exec.*permission denied"
+    r"|the path .* (exists but it is not executable|is not a regular file)"
+)
+
+
 class StartFailed(errors.RuntimeFailure):
     """The runtime couldn't start it; `exit_status` is what Docker's clients expect: 126, 127 or 128."""
 
@@ -45,11 +51,11 @@ def explain(text: str) -> StartFailed | BadCommand:
     """An error of crun or runc in the words that Docker's clients look for."""
     message = _plain(text)
     prefix = "failed to create task for container: OCI runtime create failed: "
-    missing = re.search(r"executable file [`\"']?(.*?)[`\"']? not found in \$PATH", message)
+    missing = re.search(r"executable file [`\"']?(.*?)[`\"']? not found", message)
     if missing or "executable file not found" in message:
         name = missing[1] if missing else (re.search(r'exec: "(.*?)"', message) or ["", ""])[1]
         return BadCommand(f'{prefix}exec: "{name}": executable file not found in $PATH', 127)
-    if re.search(r"open executable: (Permission denied|Operation not permitted)|exec.*permission denied", message):
+    if _NOT_EXECUTABLE.search(message):
         return BadCommand(f"{prefix}open executable: permission denied", 126)
     if "exec" in message and re.search(r"stat .*: no such file", message):
         return BadCommand(f"{prefix}{message}", 127)
@@ -237,7 +243,8 @@ class Runtime:
     def known(self) -> set[str]:
         """Every container that left a trace below the run root."""
         folders = (self.state, self.bundles, self.exits, self._sockets)
-        return {entry.name for folder in folders if folder.is_dir() for entry in os.scandir(folder)}
+        names = {entry.name for folder in folders if folder.is_dir() for entry in os.scandir(folder)}
+        return {name for name in names if not name.startswith(".")}  # crun keeps a cache beside its containers
 
     def compiled_seccomp(self, container: str) -> bytes | None:
         """The filter that crun compiled for a container that it has just created."""

@@ -132,7 +132,8 @@ class Host:
         found += [f"cgroup {name}" for name in groups.leftovers()]
         for folder in ("bundles", "state", "exits", "socks", "secrets"):
             if (run / folder).exists():
-                found += [f"{folder}/{entry.name}" for entry in os.scandir(run / folder)]
+                names = [entry.name for entry in os.scandir(run / folder)]
+                found += [f"{folder}/{name}" for name in names if name != ".cache"]  # newer cruns' own
         data = self.config.data_root / "containers"
         return found + ([f"data {entry.name}" for entry in os.scandir(data)] if data.exists() else [])
 

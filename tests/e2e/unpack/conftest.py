@@ -154,7 +154,9 @@ class Lab:
         target = self.folder / f"merged-{self.count}"
         target.mkdir()
         options = "lowerdir=" + ":".join(str(layer) for layer in layers)
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, target], check=True)
+        # Newer mounts hand option by option to the kernel, which takes no more than 255 bytes of each.
+        environment = {**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"}
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, target], check=True, env=environment)
         try:
             yield target
         finally:
