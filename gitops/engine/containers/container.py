@@ -23,6 +23,8 @@ class Container:
         """Runs that ended while this engine watched."""
         self.is_removing = False
         self.is_gone = False
+        self.is_restarting = False
+        """It is being stopped only to be started again."""
         self.restart_pause_s = 0.0
         self.tasks: dict[str, asyncio.Task[Any]] = {}
         """What runs for it: `watch`, `health`, `restart`."""

@@ -10,15 +10,18 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from gitops import errors
 from gitops.engine.containers import syscalls
 from gitops.engine.containers.boundary import LogRecord
 from gitops.objects import base
+
+T = TypeVar("T")
 
 LOG_NAME = "ctr.log"
 _LINE = re.compile(
@@ -215,7 +218,7 @@ async def read(
         if watch is not None:
             watch.watch(folder, syscalls.IN_MODIFY | syscalls.IN_MOVED_TO | syscalls.IN_CREATE)
         if query.tail is not None:
-            for record in await asyncio.to_thread(reader.skip, query.tail, query):
+            for record in await _to_its_end(asyncio.to_thread(reader.skip, query.tail, query)):
                 yield record
         while True:
             was_over = is_over()
@@ -231,6 +234,19 @@ async def read(
         reader.close()
         if watch is not None:
             watch.close()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await a thread, and not leave it when cancelled: it reads descriptors that are closed afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # the caller's, if it is still there; marked as seen
 
 
 async def _news(watch: syscalls.Inotify, wake: asyncio.Event, until_ns: int) -> bool:

@@ -122,6 +122,8 @@ class Supervisor:
                 raise errors.Conflict("cannot start a paused container, try unpause instead")
             if now.status == record.RUNNING:
                 return False
+            if not is_manual and now.status != record.RESTARTING:
+                return False  # somebody stopped it, while the lock was waited for
             if is_manual:
                 container.cancel("restart")
                 container.restart_pause_s = 0.0
@@ -248,7 +250,7 @@ class Supervisor:
         if after.status == record.RESTARTING:
             container.restart_pause_s = restarts.pause_s(container.restart_pause_s, ran_ns)
             self.restart_later(container)
-        elif after.host_config.auto_remove and not container.is_removing:
+        elif after.host_config.auto_remove and not (container.is_removing or container.is_restarting):
             self._operations.spawn(self._remove_itself(container), f"remove {container.id[:12]}")
 
     def _store_end(self, after: ContainerRecord) -> None:
@@ -352,6 +354,16 @@ class Supervisor:
             await self._kill_now(container, exits)
         self.tell(container, "stop")
         return True
+
+    async def restart(self, container: Container, timeout_s: float | None, text: str | None) -> None:
+        """Stop and start."""
+        container.is_restarting = True
+        try:
+            await self.stop(container, timeout_s, text)
+        finally:
+            container.is_restarting = False
+        await self.start(container)
+        self.tell(container, "restart")
 
     async def _kill_now(self, container: Container, exits: int) -> None:
         await self._signal(container, signal.SIGKILL)
