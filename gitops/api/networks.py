@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gitops import errors
+from gitops.objects.container import ContainerCreate
 from gitops.objects.network import IPAM, NetworkObject, NetworkResource
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from gitops.swarm.node import SwarmNode
 
 _ACTIVE = "active"
+_INACTIVE = "inactive"
 _SWARM = "swarm"
+_BUILTIN = ("bridge", "host", "none")
 
 
 def of_swarm(node: SwarmNode, filters: Mapping[str, Sequence[str]] | None = None) -> list[NetworkResource]:
@@ -67,11 +70,45 @@ def find(engine: Engine, node: SwarmNode, wanted: str, scope: str) -> NetworkRes
     raise errors.NotFound(f"network {wanted} not found")
 
 
-def check_name_is_free(node: SwarmNode, name: str) -> None:
-    """A local network may not hide one of the swarm.
+def check_name_is_free(engine: Engine, node: SwarmNode, name: str) -> None:
+    """A local network may not hide one of the swarm, nor the other way round.
 
     Raises:
-        errors.Conflict: the swarm has a network of that name.
+        errors.Conflict: host or swarm have a network of that name.
     """
-    if any(item.name == name for item in of_swarm(node)):
+    if name in _BUILTIN:
+        # Whoever makes networks refuses these in words of its own.
+        return
+    if any(item.name == name for item in [*of_swarm(node), *engine.networks.list()]):
         raise errors.Conflict(f"network with name {name} already exists")
+
+
+def check_attachments(node: SwarmNode, body: ContainerCreate) -> None:
+    """A plain container may join a network of the swarm only where that allows it.
+
+    Raises:
+        errors.Denied: it doesn't; Docker's words.
+    """
+    host, networking = body.host_config, body.networking_config
+    wanted = [host.network_mode if host else "", *((networking.endpoints_config if networking else None) or {})]
+    for item in of_swarm(node):
+        if not item.attachable and (item.name in wanted or item.id in wanted):
+            raise errors.Denied(
+                f"Could not attach to network {item.name}: rpc error: code = PermissionDenied "
+                f"desc = network {item.name} not manually attachable"
+            )
+
+
+async def remove(engine: Engine, node: SwarmNode, found: NetworkResource) -> None:
+    """Take a network away: a local one, one of the swarm, or one that was left behind by a swarm.
+
+    Raises:
+        errors.NotInSwarm: it is the swarm's, which can't be reached. errors.Denied, errors.Invalid: it is used.
+    """
+    if found.scope != _SWARM:
+        await engine.networks.remove(found.id)
+    elif node.state == _INACTIVE:
+        # A container that is no task kept it when the host left the swarm.
+        await engine.networks.release_overlay(found.id)
+    else:
+        await node.control.remove_network(found.id)

@@ -10,8 +10,8 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from gitops import errors
-from gitops.api import answers, processes, refusals, requests
-from gitops.api.context import engine_of, stream
+from gitops.api import answers, networks, processes, refusals, requests
+from gitops.api.context import engine_of, stream, swarm_of
 from gitops.objects import wire
 from gitops.objects.container import ContainerCreate
 
@@ -60,6 +60,7 @@ async def create(request: web.Request) -> web.Response:
         raise errors.Invalid("invalid JSON: got EOF while reading request body")
     refusals.check_container(data)
     body = _with_network_named(wire.decode_request(data, ContainerCreate))
+    networks.check_attachments(swarm_of(request), body)
     made = await engine_of(request).containers.create(body, name)
     return answers.json({"Id": made.id, "Warnings": []}, 201)
 

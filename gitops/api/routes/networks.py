@@ -31,10 +31,10 @@ async def list_networks(request: web.Request) -> web.Response:
 async def create(request: web.Request) -> web.Response:
     """`docker network create`; an overlay is made by the swarm's manager."""
     body = await requests.body(request, NetworkCreate)
+    networks.check_name_is_free(engine_of(request), swarm_of(request), body.name)
     if body.driver == "overlay" or body.scope == "swarm":
         made_id = (await swarm_of(request).control.create_network(body)).id
     else:
-        networks.check_name_is_free(swarm_of(request), body.name)
         made_id = (await engine_of(request).networks.create(body)).id
     return answers.json({"Id": made_id, "Warning": ""}, 201)
 
@@ -47,11 +47,7 @@ async def inspect(request: web.Request) -> web.Response:
 
 async def remove(request: web.Request) -> web.Response:
     """`docker network rm`."""
-    found = _find(request, "")
-    if found.scope == "swarm":
-        await swarm_of(request).control.remove_network(found.id)
-    else:
-        await engine_of(request).networks.remove(found.id)
+    await networks.remove(engine_of(request), swarm_of(request), _find(request, ""))
     return answers.empty()
 
 
