@@ -110,10 +110,11 @@ def _legacy(instance: str) -> list[str]:
         return [
             f"the host has tables of the old iptables, but {_LEGACY} is not installed: if forwarding fails, look there"
         ]
-    if "-P FORWARD DROP" not in _run(_LEGACY, "-w", "-S", "FORWARD").splitlines():
+    present = _run(_LEGACY, "-w", "-S", "FORWARD").splitlines()
+    if "-P FORWARD DROP" not in present:
         return []
     for arguments in _legacy_rules(instance):
-        if subprocess.run([_LEGACY, "-w", "-C", *arguments], capture_output=True, timeout=_TIMEOUT_S).returncode:
+        if f"-A {' '.join(arguments)}" not in present:
             _run(_LEGACY, "-w", "-I", *arguments)
     return [
         f"the firewall drops forwarded packets by default ({_LEGACY}, FORWARD): rules in FORWARD accept those of links "

@@ -35,8 +35,10 @@ class Layout:
 
 def parse_address(text: str, what: str) -> Address:
     """An IPv4 address with or without a length. Raises errors.Invalid, errors.Unsupported for IPv6."""
-    bare = text.partition("/")[0]
+    bare, has_length, length = text.partition("/")
     try:
+        if has_length and not (length.isascii() and length.isdigit() and int(length) <= 32):
+            raise ValueError(length)
         return Address(bare)
     except ValueError as error:
         if ":" in bare:
@@ -90,7 +92,10 @@ def layout(config: IPAMConfig, subnet: Network) -> Layout:
         gateway = _inside(parse_address(config.gateway, "gateway"), subnet, "gateway")
     else:
         taken = set(auxiliary.values())
-        gateway = next(address for address in subnet.hosts() if address not in taken)
+        free = next((address for address in subnet.hosts() if address not in taken), None)
+        if free is None:
+            raise errors.Invalid(f"no address of the subnet {subnet} is left for its gateway")
+        gateway = free
     return Layout(subnet, gateway, allocation, auxiliary)
 
 

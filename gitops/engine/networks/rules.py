@@ -23,6 +23,8 @@ class RuleKeeper:
         self._table = table
         self._source = source
         self._applied = Rules()
+        self._is_sure = False
+        """Whether `_applied` is what the kernel has. It isn't known where a change was left by a cancellation."""
         self._lock = asyncio.Lock()
 
     async def load(self) -> None:
@@ -34,12 +36,16 @@ class RuleKeeper:
         """Write what changed since the last time, in one transaction. Raises errors.RuntimeFailure."""
         async with self._lock:
             wanted = ruleset.merge_sizes(self._source(), self._applied.sizes)
+            if not self._is_sure:
+                await self._load(wanted)
+                return
+            self._is_sure = False
             try:
                 await self._kernel.run_rules(ruleset.update(self._table, self._applied, wanted))
             except errors.RuntimeFailure as error:
                 log.warning("the nft table %s was changed by somebody else, writing it again: %s", self._table, error)
                 await self._load(wanted)
-            self._applied = wanted
+            self._applied, self._is_sure = wanted, True
 
     async def differences(self) -> list[str]:
         """Where the kernel's table differs from what was last written, as sentences."""
@@ -55,5 +61,6 @@ class RuleKeeper:
             return sentences
 
     async def _load(self, wanted: Rules) -> None:
+        self._is_sure = False
         await self._kernel.run_rules(ruleset.full(self._table, wanted))
-        self._applied = wanted
+        self._applied, self._is_sure = wanted, True

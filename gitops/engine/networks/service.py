@@ -123,10 +123,10 @@ class NetworkService:
 
     async def remove(self, name_or_id: str) -> None:
         """Remove a local network; raises errors.NotFound, errors.Denied (predefined, in use)."""
-        record = self._catalogue.find(name_or_id)
-        if record.name in records.PREDEFINED:
-            raise errors.Denied(f"{record.name} is a pre-defined network and cannot be removed")
         async with self._network_lock:
+            record = self._catalogue.find(name_or_id)
+            if record.name in records.PREDEFINED:
+                raise errors.Denied(f"{record.name} is a pre-defined network and cannot be removed")
             await self._abolish(record)
 
     async def ensure_gateway(self) -> NetworkResource:
@@ -181,8 +181,9 @@ class NetworkService:
             raise errors.Invalid(f"invalid container id {container_id!r}")
         async with self._lock(container_id):
             await self._remove_sandbox(container_id)
-            joined = self._joined(attachments)
             gateway = await self._gateway() if gateway_leg else None
+            # From here to the plan nothing is awaited: a network that is found can't go before it is used.
+            joined = self._joined(attachments)
             record = self._sandboxes.plan(
                 container_id, joined, gateway, name=name, hostname=hostname, dns=dns or DNSOptions()
             )
@@ -231,12 +232,12 @@ class NetworkService:
             endpoint = f"{record.name or container_id[:12]} ({leg.endpoint_id})"
             taken = self._publishing.reserve(bindings, network.host_ip, endpoint)
             changed = msgspec.structs.replace(record, published=tuple(taken))
-            self._sandboxes.save(changed)
             try:
+                self._sandboxes.save(changed)
                 await self._rules.sync()
             except BaseException:
-                self._sandboxes.save(record)
                 self._publishing.release(taken)
+                self._sandboxes.save(record)
                 raise
         await self._forget_flows(set(), {port.host_port for port in taken if port.protocol == "udp"})
         return taken

@@ -111,6 +111,9 @@ class Watch:
                 await self.look(is_full=number % _FULL_LOOK == 0)
             except errors.GitopsError as error:
                 log.warning("looking after the network rules failed, trying again: %s", error)
+            except Exception:
+                # Whatever it is that somebody else put into the kernel: who stops looking mends nothing any more.
+                log.exception("looking after the network rules failed, trying again")
 
     async def _set_port_flags(self) -> None:
         self._is_filtered = await self._kernel.filters_bridges()

@@ -154,3 +154,12 @@ def test_networks_are_read_strictly() -> None:
 def test_a_subnet_without_room_is_refused() -> None:
     with pytest.raises(errors.Invalid, match="too small"):
         pool("10.0.0.0/31")
+    with pytest.raises(errors.Invalid, match="is left for its gateway"):
+        pool("10.0.0.0/30", auxiliary_addresses={"a": "10.0.0.1", "b": "10.0.0.2"})
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/garbage", "10.0.0.1/33", "10.0.0.1/", "10.0.0.1/-1", "010.0.0.1", ""])
+def test_addresses_are_read_strictly(text: str) -> None:
+    assert ipam.parse_address("10.0.0.1/24", "address") == Address("10.0.0.1")
+    with pytest.raises(errors.Invalid, match="invalid address"):
+        ipam.parse_address(text, "address")
