@@ -21,10 +21,15 @@ from gitops.oci import manifest as manifests
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of an image before the engine has it; `digest` is empty for a tag that a registry must resolve."""
+    """What is known of an image before the engine has it; `digest` is empty for a tag that a registry must resolve.
+
+    `name` is where an image that is pulled comes from, which may differ from what the manifests call it: services are
+    sent that name, so that every node knows where to get it; empty for an image that comes with the manifests.
+    """
 
     digest: str = ""
     image_id: str = ""
+    name: str = ""
 
 
 class Images:
@@ -44,7 +49,8 @@ class Images:
         found = {}
         for reference, source in sources.items():
             if source.pull:
-                found[reference] = Known(source.pull.partition("@")[2])
+                name, _, digest = source.pull.partition("@")
+                found[reference] = Known(digest, name=name)
                 continue
             if keys[reference] not in self._known:
                 with contextlib.ExitStack() as stack:
@@ -58,6 +64,17 @@ class Images:
         """Write the archive of an image that is built or comes from an archive, for `/images/load`."""
         with contextlib.ExitStack() as stack:
             builder.write_archive(_open(reference, _sources(items), stack), output)
+
+
+def names(item: Desired, known: Mapping[str, Known]) -> tuple[str, ...]:
+    """What the engine calls an image: its reference, and where it was pulled from if that is another name."""
+    return tuple(dict.fromkeys(filter(None, (item.engine_name, known[item.engine_name].name))))
+
+
+def version(item: Desired, known: Mapping[str, Known]) -> str:
+    """`name:tag@digest`; empty where no digest is known before."""
+    found = known[item.engine_name]
+    return f"{found.name or item.engine_name}@{found.digest}" if found.digest else ""
 
 
 def _sources(items: Iterable[Desired]) -> dict[str, ImageSource]:

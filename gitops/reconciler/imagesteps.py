@@ -30,7 +30,7 @@ def step(base: Step, known: Known, live: Live) -> Step:
 def obsolete(step: Step, records: list[Record], known: Known, use: versions.Use) -> Step:
     """The step of an image, with its former versions that nothing needs any more."""
     brought = [item for found in records for item in found.brought]
-    found = versions.former(brought, step.engine_name, known.digest, use)
+    found = versions.former(brought, known.name or step.engine_name, known.digest, use)
     return replace(step, obsolete=tuple(map(versions.as_digest, found)))
 
 

@@ -48,12 +48,15 @@ async def pin(
             none of that name either: no task could ever run it.
     """
     services = [item for item in desired.of("Service") if _is_service(item)]
-    wanted = {_image(item.spec): _live_image(item, live) for item in services}
+    wanted = {_image(item.spec, known): _live_image(item, live) for item in services}
     names = sorted(wanted)
-    lookup = _Lookup(client, known, credentials)
+    digests = {found.name or name: found.digest for name, found in known.items()}
+    lookup = _Lookup(client, digests, credentials)
     found = await asyncio.gather(*(lookup.find(name, wanted[name]) for name in names))
     pins = dict(zip(names, found, strict=True))
-    if problems := [_problem(item, pin.error) for item in services if (pin := pins[_image(item.spec)]).is_hopeless]:
+    if problems := [
+        _problem(item, pin.error) for item in services if (pin := pins[_image(item.spec, known)]).is_hopeless
+    ]:
         raise errors.InvalidManifest(problems)
     warnings = tuple(
         f"image {name} runs without a digest on record, so each node runs what it has or gets under that name:"
@@ -61,7 +64,7 @@ async def pin(
         for name in names
         if not pins[name].digest
     )
-    return Pinned(replaced(desired, objects=tuple(_pinned(item, pins) for item in desired.objects)), warnings)
+    return Pinned(replaced(desired, objects=tuple(_pinned(item, pins, known) for item in desired.objects)), warnings)
 
 
 def bare(image: str) -> str:
@@ -74,10 +77,12 @@ def _is_service(item: Desired) -> bool:
     return isinstance(item.spec, ServiceSpec) and item.spec.task_template.container_spec is not None
 
 
-def _image(spec: object) -> str:
+def _image(spec: object, known: Mapping[str, Known]) -> str:
+    """What a service runs: the name that its manifest gives, or where the Image of that name is pulled from."""
     assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None
     parsed = references.parse(spec.task_template.container_spec.image)
-    return parsed.familiar() if parsed.digest else parsed.with_default_tag().familiar()
+    name = parsed.familiar() if parsed.digest else parsed.with_default_tag().familiar()
+    return known[name].name or name if name in known else name
 
 
 def _live_image(item: Desired, live: Mapping[str, Service]) -> str:
@@ -102,7 +107,7 @@ class _Pin:
 class _Lookup:
     """Finds digests, a few at a time; a registry that can't be reached is not asked again in the same run."""
 
-    def __init__(self, client: clients.EngineClient, known: Mapping[str, Known], credentials: Credentials) -> None:
+    def __init__(self, client: clients.EngineClient, known: Mapping[str, str], credentials: Credentials) -> None:
         self._client = client
         self._known = known
         self._credentials = credentials
@@ -114,10 +119,10 @@ class _Lookup:
         parsed = references.parse(name)
         if parsed.digest:
             return _Pin(parsed.digest)
-        if name in self._known and self._known[name].digest:
-            return _Pin(self._known[name].digest)
-        if live and bare(live) == name and (digest := references.parse(live).digest):
+        if digest := self._known.get(name, ""):
             return _Pin(digest)
+        if live and bare(live) == name and (kept := references.parse(live).digest):
+            return _Pin(kept)
         async with self._slots:
             return await self._ask(name, parsed.domain)
 
@@ -151,10 +156,10 @@ def _problem(item: Desired, error: errors.GitopsError | None) -> errors.Problem:
     return errors.Problem(item.position.file, line, column, "spec.image", str(error))
 
 
-def _pinned(item: Desired, pins: Mapping[str, _Pin]) -> Desired:
+def _pinned(item: Desired, pins: Mapping[str, _Pin], known: Mapping[str, Known]) -> Desired:
     if not _is_service(item):
         return item
-    name = _image(item.spec)
+    name = _image(item.spec, known)
     digest = pins[name].digest
     text = f"{name}@{digest}" if digest and "@" not in name else name
     spec = item.spec

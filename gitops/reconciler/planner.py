@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
-from gitops.reconciler import effects, guards, imagesteps, prediction, versions
+from gitops.reconciler import effects, guards, images, imagesteps, prediction, versions
 from gitops.reconciler.diff import FieldChange, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
@@ -192,7 +192,7 @@ def _owned(live: Live) -> Iterable[tuple[str, str, Mapping[str, str] | None]]:
 
 def _with_versions(steps: list[Step], use: versions.Use, request: Request, live: Live) -> list[Step]:
     """The steps, with the former versions of images that go with them, and images that left the manifests."""
-    kept = frozenset(item.engine_name for item in request.desired.of("Image"))
+    kept = frozenset(name for item in request.desired.of("Image") for name in images.names(item, request.known))
     records = [live.records[stack] for stack in sorted(request.stacks & live.records.keys())]
     found = [
         imagesteps.obsolete(step, records, request.known[step.engine_name], use) if step.kind == "Image" else step

@@ -158,16 +158,17 @@ class Reconciler:
         source = prepared.source
         for stack in prepared.stacks:
             former = prepared.live.records.get(stack, Record(stack))
-            images = [item.engine_name for item in prepared.request.desired.of("Image") if item.stack == stack]
-            known = {name: prepared.request.known[name].digest for name in images}
-            brought = versions.noted(former.brought, (f"{name}@{found}" for name, found in known.items() if found))
+            known = prepared.request.known
+            mine = [item for item in prepared.request.desired.of("Image") if item.stack == stack]
+            present = filter(None, (images.version(item, known) for item in mine))
+            brought = versions.noted(former.brought, present)
             changes: dict[str, object] = {
                 "source": source.identity,
                 "commit": source.label,
                 "revision": prepared.revision,
                 "outcome": outcome,
                 "message": message[:_MESSAGE_LIMIT],
-                "images": tuple(images),
+                "images": tuple(name for item in mine for name in images.names(item, known)),
                 "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
                 "key": prepared.key if prepared.request.desired.of("Secret") else former.key,
             }

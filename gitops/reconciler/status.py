@@ -82,7 +82,7 @@ class StackStatus:
             parts.append(f"{found.outcome} {ago(found.applied_at, now_ns)}")
         lines = [
             ", ".join(parts),
-            f"   from {found.source}" if found.source else "   not applied by gitops, or deleted",
+            f"   from {found.source.removesuffix('#.')}" if found.source else "   not applied by gitops, or deleted",
         ]
         if found.outcome in (Outcome.FAILED, Outcome.INTERRUPTED):
             lines.append(f"   {found.message}")

@@ -15,25 +15,29 @@ from gitops.oci import reference as references
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What services name once a plan is carried out: digests, and names where no digest is known."""
+    """What services name once a plan is carried out: `name@digest`, and `name:tag` where no digest is known."""
 
-    digests: frozenset[str]
+    versions: frozenset[str]
     names: frozenset[str]
+
+    def has(self, version: str) -> bool:
+        """Whether a service runs `name:tag@digest`, by whatever tag."""
+        return as_digest(version) in self.versions
 
 
 def used(specs: Iterable[ServiceSpec | None]) -> Use:
     """The use that these specs, present and previous ones, make of images."""
-    digests, names = set(), set()
+    found, names = set(), set()
     for spec in specs:
         container = spec.task_template.container_spec if spec else None
         if container is None or not container.image:
             continue
         parsed = references.parse(container.image)
         if parsed.digest:
-            digests.add(parsed.digest)
+            found.add(f"{parsed.familiar_name}@{parsed.digest}")
         else:
             names.add(parsed.with_default_tag().familiar())
-    return Use(frozenset(digests), frozenset(names))
+    return Use(frozenset(found), frozenset(names))
 
 
 def after(
@@ -52,12 +56,12 @@ def after(
 def former(brought: Sequence[str], reference: str, digest: str, use: Use) -> tuple[str, ...]:
     """The versions of an image of the manifests that may go; `brought` has the latest last."""
     found = [item for item in brought if name_of(item) == reference and digest_of(item) != digest]
-    return tuple(item for item in found[:-1] if digest_of(item) not in use.digests)
+    return tuple(item for item in found[:-1] if not use.has(item))
 
 
 def left(brought: Sequence[str], images: Sequence[str], kept: frozenset[str], use: Use) -> tuple[str, ...]:
     """The versions, and where no version is known the names, of images that left the manifests and may go."""
-    versions = [item for item in brought if name_of(item) not in kept and digest_of(item) not in use.digests]
+    versions = [item for item in brought if name_of(item) not in kept and not use.has(item)]
     known = {name_of(item) for item in brought}
     names = [item for item in images if item not in kept and item not in known and item not in use.names]
     return tuple(versions + names)

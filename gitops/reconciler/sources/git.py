@@ -166,7 +166,7 @@ class Mirror:
         code, out, err = await self._try(*arguments, bare=bare, index=index)
         if code == 0:
             return out
-        reason = redact(err.strip().splitlines()[-1] if err.strip() else f"git ended with {code}")
+        reason = redact(_reason(err) or f"git ended with {code}")
         action = next(word for word in arguments if not word.startswith("-"))
         if action == "fetch":
             raise errors.Unavailable(f"repository {redact(self.url)}: can't be fetched: {reason}")
@@ -184,6 +184,13 @@ class Mirror:
         return await run(
             ["git", *place, "-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", *arguments], environment
         )
+
+
+def _reason(err: str) -> str:
+    """The line of git's errors that says why: its first fatal one, since advice for a person follows."""
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith(("fatal: ", "ERROR: ", "remote: ERROR"))]
+    return (fatal or lines[-1:] or [""])[0].removeprefix("fatal: ")
 
 
 async def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
