@@ -124,13 +124,12 @@ class RepositoryOrigin:
         self._ref = ref
         self._directory = directory
         self._mirror = git.Mirror(url, (state or _state()) / name)
-        self.root: Path | None = None
 
     async def refresh(self) -> source.Source:
         """Fetch, and lay out the commit."""
         commit = await self._mirror.resolve(self._ref)
-        self.root = await self._mirror.tree(commit)
-        found = source.of_repository(self._url, commit, self.root, self._directory)
+        tree = await self._mirror.tree(commit)
+        found = source.of_repository(self._url, commit, tree, self._directory)
         if not found.path.exists():
             raise errors.NotFound(f"repository {git.redact(self._url)} has no {self._directory!r} in {commit[:12]}")
         return found

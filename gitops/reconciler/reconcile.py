@@ -77,7 +77,7 @@ class Reconciler:
             errors.Refused: an empty set, a stack of another source, an object that isn't ours.
             errors.NotInSwarm, errors.Unavailable: the engine.
         """
-        desired = await asyncio.to_thread(manifests.load, source.path, self._options.load)
+        desired = await asyncio.to_thread(self._load, source)
         known = await asyncio.to_thread(self._images.resolve, desired.of("Image"))
         seen = await live.read(self._client, self._image_names(desired))
         seen = await self._with_recorded_images(seen, source)
@@ -95,8 +95,13 @@ class Reconciler:
         Raises:
             errors.InvalidManifest: everything that is wrong with the manifests.
         """
-        desired = await asyncio.to_thread(manifests.load, source.path, self._options.load)
+        desired = await asyncio.to_thread(self._load, source)
         return revision(source, desired.files_read)
+
+    def _load(self, source: Source) -> manifests.DesiredSet:
+        """Read the manifests; those of a clone read files of that clone only, wherever it lies on this host."""
+        options = self._options.load
+        return manifests.load(source.path, replace(options, root=source.root) if source.root else options)
 
     async def apply(self, prepared: Prepared, report: Report) -> None:
         """Carry out a plan and record how it ended. A revision that failed is recorded as held.

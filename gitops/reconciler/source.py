@@ -22,6 +22,8 @@ class Source:
     path: Path
     commit: str = ""
     is_dirty: bool = False
+    root: Path | None = None
+    """The repository that manifests may read files of, where it is not to be found from `path`."""
 
     @property
     def label(self) -> str:
@@ -41,7 +43,7 @@ def of_path(path: Path) -> Source:
 def of_repository(url: str, commit: str, tree: Path, directory: str) -> Source:
     """The source of a directory in a commit of a repository, laid out under `tree`."""
     path = tree / directory if directory else tree
-    return Source(f"{git.identity(url)}#{Path(directory or '.')}", path, commit)
+    return Source(f"{git.identity(url)}#{Path(directory or '.')}", path, commit, root=tree)
 
 
 def revision(source: Source, files: Mapping[str, str]) -> str:
