@@ -60,10 +60,16 @@ class Listener:
             errors.Conflict: somebody listens there. errors.RuntimeFailure: the path can't be used.
         """
         self.path = path
+        self.group = group
         _clear_stale(path)
         self.socket = _bind(path, _group_id(group))
         status = path.stat()
         self._identity = (status.st_dev, status.st_ino)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody deleted the socket's file, so that nobody can connect any more."""
+        return not self.path.is_symlink() and not self.path.exists()
 
     def close(self) -> None:
         """Take the socket away, unless another one has its place meanwhile."""
@@ -161,16 +167,35 @@ def _add(app: web.Application, routes: Sequence[tuple[str, str, Handler]]) -> No
 class Server:
     """A running server; made by `serve`."""
 
-    def __init__(self, app: web.Application, runner: web.AppRunner, bound: Sequence[Listener]) -> None:
+    def __init__(self, app: web.Application, runner: web.AppRunner) -> None:
         self._app = app
         self._runner = runner
-        self._bound = bound
+        self._sites: dict[Listener, web.SockSite] = {}
+
+    async def listen(self, listener: Listener) -> None:
+        """Answer there, too."""
+        site = web.SockSite(self._runner, listener.socket, backlog=_BACKLOG)
+        await site.start()
+        self._sites[listener] = site
+        log.info("listening on %s", listener.path)
+
+    async def mend(self) -> None:
+        """Put back sockets whose files somebody deleted; connections that are open live on.
+
+        Raises:
+            errors.GitopsError: one can't be put back.
+        """
+        for listener in [listener for listener in self._sites if listener.is_lost]:
+            log.warning("the socket %s was deleted by somebody else: making it again", listener.path)
+            await self.listen(Listener(listener.path, listener.group))
+            await self._sites.pop(listener).stop()
+            listener.socket.close()
 
     async def close(self) -> None:
         """Stop listening, end streams, wait for what changes something."""
         for site in tuple(self._runner.sites):
             await site.stop()
-        for listener in self._bound:
+        for listener in self._sites:
             listener.close()
         await self._app[SWARM_EVENTS].stop()
         await self._app[middleware.ACTIONS].close(_CLOSE_S)
@@ -191,8 +216,8 @@ async def serve(engine: Engine, node: SwarmNode, bound: Sequence[Listener]) -> S
         max_field_size=_HEADER_LIMIT,
     )
     await runner.setup()
+    server = Server(app, runner)
     for listener in bound:
-        await web.SockSite(runner, listener.socket, backlog=_BACKLOG).start()
-        log.info("listening on %s", listener.path)
+        await server.listen(listener)
     app[SWARM_EVENTS].start()
-    return Server(app, runner, bound)
+    return server

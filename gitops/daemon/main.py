@@ -23,6 +23,7 @@ from gitops.config import EngineConfig
 from gitops.daemon import ownership, process
 
 if TYPE_CHECKING:
+    from gitops.api.server import Server
     from gitops.engine.engine import Engine
     from gitops.engine.images.unpack.unpacker import Unpacker
     from gitops.swarm.node import SwarmNode
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 STOP_ALL_MARKER = "stop-containers"
 """A file in the run root that makes the next shutdown end the containers and take their networks away too."""
+_MEND_S = 5.0
+"""Seconds between two looks at whether the sockets are still there."""
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -102,6 +105,7 @@ async def _compose(config: EngineConfig, unpacker: Unpacker, stack: contextlib.A
         await stack.enter_async_context(_running_node(node))
         serving = await server.serve(engine, node, bound)
         stack.push_async_callback(serving.close)
+        await stack.enter_async_context(_mending(serving))
     finally:
         if serving is None:
             for listener in bound:
@@ -123,6 +127,26 @@ async def _running_engine(config: EngineConfig, engine: Engine) -> AsyncIterator
             await engine.containers.destroy()
     finally:
         await engine.close()
+
+
+@contextlib.asynccontextmanager
+async def _mending(serving: Server) -> AsyncIterator[None]:
+    """Look after the sockets as long as the block lasts."""
+    task = asyncio.create_task(_mend(serving), name="sockets")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _mend(serving: Server) -> None:
+    while True:
+        await asyncio.sleep(_MEND_S)
+        try:
+            await serving.mend()
+        except errors.GitopsError as error:
+            log.warning("a socket can't be put back, trying again: %s", error)
 
 
 @contextlib.asynccontextmanager
