@@ -135,6 +135,8 @@ def _judge(seen: _Seen) -> tuple[Verdict, str]:
         return Verdict.ROLLED_BACK, _of_update(seen)
     if seen.is_there and seen.update in ("", "completed"):
         return Verdict.CONVERGED, ""
+    if seen.update == "rollback_started":
+        return Verdict.WAITING, _of_update(seen)
     blocked = [
         task for task in seen.live if task.status.state is TaskState.PENDING and "no suitable node" in task.status.err
     ]
@@ -162,8 +164,6 @@ def _broken(seen: _Seen) -> tuple[Verdict, str] | None:
 
 def _hint(seen: _Seen) -> str:
     """What is worth knowing while it is waited for."""
-    if seen.update == "rollback_started":
-        return _of_update(seen)
     if error := _last_error(seen.failed):
         return error
     return "its update is not over yet" if seen.is_there else ""
