@@ -25,7 +25,7 @@ MIN_MEMORY = 6 * 1024 * 1024
 SHM_SIZE = 64 * 1024 * 1024
 RESTART_POLICIES = ("no", "always", "on-failure", "unless-stopped")
 _SYSCTL = re.compile(r"(kernel\.(msg\w+|sem|shm\w+|domainname)|fs\.mqueue\.\w+|net\.[\w.\-/]+)")
-_PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp|sctp))?")
+_PORT = re.compile(r"([0-9]{1,5})(?:/(tcp|udp|sctp))?")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -42,8 +42,8 @@ def merge(user: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
     cmd, entrypoint = words(user.cmd), words(user.entrypoint)
     if not entrypoint:
         cmd = cmd or words(image.cmd)
-        # [""] is the way to say "no entrypoint".
-        entrypoint = [] if user.entrypoint is not None and entrypoint == [""] else words(image.entrypoint)
+        # An empty list says "no entrypoint", as [""] does; only where nothing is said, the image's holds.
+        entrypoint = words(image.entrypoint) if user.entrypoint is None else []
     elif entrypoint == [""]:
         entrypoint = []
     return msgspec.structs.replace(
@@ -176,6 +176,9 @@ def check(config: ContainerConfig, host: HostConfig, cpus: int) -> None:
     log_limits(host.log_config or LogConfig())
     for port in [*(config.exposed_ports or ()), *(host.port_bindings or ())]:
         parse_port(port)
+    for places in (host.port_bindings or {}).values():
+        for place in places or ():
+            parse_host_port(place.host_port)
     for name in host.sysctls or ():
         if not _SYSCTL.fullmatch(name):
             raise errors.Invalid(f"sysctl '{name}' is not allowed")
@@ -190,7 +193,8 @@ def _check_process(config: ContainerConfig) -> None:
         )
     if config.stop_signal:
         signals.parse(config.stop_signal)
-    for text in [*words(config.entrypoint), *words(config.cmd), config.working_dir, config.user, config.hostname]:
+    said = [*words(config.entrypoint), *words(config.cmd), config.working_dir, config.user, config.hostname]
+    for text in [*said, *(config.env or ())]:
         if "\0" in text:
             raise errors.Invalid(f"a NUL byte in {text!r}: a process can't be given one")
     if len(config.hostname) > 63 or not re.fullmatch(r"[a-zA-Z0-9._-]*", config.hostname):
@@ -222,6 +226,8 @@ def _check_resources(host: HostConfig, cpus: int) -> None:
         raise errors.Invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
     if host.memory_swap > 0 and host.memory_swap < host.memory:
         raise errors.Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.memory_reservation < 0:
+        raise errors.Invalid(f"invalid memory reservation: {host.memory_reservation}")
     if host.memory_reservation and host.memory and host.memory_reservation > host.memory:
         raise errors.Invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
     if host.nano_cpus and not 10_000_000 <= host.nano_cpus <= cpus * 1_000_000_000:
@@ -233,7 +239,9 @@ def _check_resources(host: HostConfig, cpus: int) -> None:
     for limit in host.ulimits or ():
         if limit.name not in _LIMITS:
             raise errors.Invalid(f"invalid ulimit type: {limit.name}")
-        if limit.hard != -1 and limit.soft > limit.hard:
+        if min(limit.soft, limit.hard) < -1:
+            raise errors.Invalid(f"invalid ulimit {limit.name}: {limit.soft}:{limit.hard}, -1 is the word for no limit")
+        if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
             raise errors.Invalid(
                 f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
             )
@@ -299,7 +307,7 @@ _LOG_OPTIONS: dict[str, tuple[str, ...]] = {
     "tag": ("",),
 }
 """Docker's options, and the values of the others that change nothing."""
-_SIZE = re.compile(r"(\d+)([kKmMgG]?)[bB]?")
+_SIZE = re.compile(r"([0-9]+)([kKmMgG]?)[bB]?")
 
 
 def log_limits(log: LogConfig) -> tuple[int, int]:
@@ -343,7 +351,18 @@ def parse_port(text: str) -> tuple[int, str]:
     Raises:
         errors.Invalid: no port.
     """
-    match = _PORT.fullmatch(text)
+    match = _PORT.fullmatch(text.lower())
     if match is None or not 1 <= int(match[1]) <= 65535:
         raise errors.Invalid(f"invalid port specification: {text!r}")
     return int(match[1]), match[2] or "tcp"
+
+
+def parse_host_port(text: str) -> int:
+    """The host's port of a binding; "" and 0 ask for a free one.
+
+    Raises:
+        errors.Invalid: no port.
+    """
+    if text and not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise errors.Invalid(f"invalid port specification: {text!r}")
+    return int(text or 0)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gitops import errors
-from gitops.engine.containers import rootfs, syscalls
+from gitops.engine.containers import mounts, rootfs, syscalls
 from gitops.engine.containers.boundary import InjectedFile
 from gitops.engine.containers.record import FileRecord
 
@@ -71,19 +71,15 @@ def records(files: Sequence[InjectedFile]) -> list[FileRecord]:
     """What the database keeps of `files`.
 
     Raises:
-        errors.Invalid: a path that isn't absolute, or two at one path.
+        errors.Invalid: a path where nothing can be, or two at one path.
     """
-    seen: set[str] = set()
-    for file in files:
-        if not file.path.startswith("/") or file.path in seen or "\0" in file.path:
-            raise errors.Invalid(
-                f"bad target {file.path!r} of a secret or config: an absolute path that no other has is wanted"
-            )
-        seen.add(file.path)
-    return [
-        FileRecord(path=file.path, number=number, mode=file.mode, uid=file.uid, gid=file.gid)
-        for number, file in enumerate(files)
-    ]
+    found: dict[str, FileRecord] = {}
+    for number, file in enumerate(files):
+        path = mounts.clean_target(file.path)
+        if path in found:
+            raise errors.Invalid(f"bad target {file.path!r} of a secret or config: another one has it")
+        found[path] = FileRecord(path=path, number=number, mode=file.mode, uid=file.uid, gid=file.gid)
+    return list(found.values())
 
 
 def _mount_tmpfs(folder: Path, options: str) -> None:

@@ -361,9 +361,8 @@ def published_ports(record: ContainerRecord) -> list[net.PublishedPort]:
     for port, places in bindings.items():
         number, protocol = creation.parse_port(port)
         for place in places or [PortBinding()]:
-            if place.host_port and not (place.host_port.isdigit() and int(place.host_port) <= 65535):
-                raise errors.Invalid(f"invalid port specification: {place.host_port!r}")
-            wanted.append(net.PublishedPort(number, protocol, int(place.host_port or 0), place.host_ip))
+            host_port = creation.parse_host_port(place.host_port)
+            wanted.append(net.PublishedPort(number, protocol, host_port, place.host_ip))
     return wanted
 
 

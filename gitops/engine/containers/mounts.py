@@ -13,10 +13,15 @@ from gitops.objects.mount import Mount
 
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated"})
+_IN_PROC = re.compile(
+    r"/proc/(cpuinfo|diskstats|meminfo|stat|swaps|uptime|loadavg|slabinfo|net/dev|sys/kernel/ns_last_pid"
+    r"|sys/crypto/fips_enabled)"
+)
+"""What runc allows."""
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 TMPFS_OPTIONS = re.compile(
     r"(ro|rw|exec|noexec|suid|nosuid|dev|nodev|sync|async|dirsync|atime|noatime|diratime|nodiratime|relatime|norelatime"
-    r"|strictatime|nostrictatime|(size|nr_blocks|nr_inodes)=\d+[kKmMgG%]?|mode=[0-7]{1,4}|uid=\d+|gid=\d+)"
+    r"|strictatime|nostrictatime|(size|nr_blocks|nr_inodes)=[0-9]+[kKmMgG%]?|mode=[0-7]{1,4}|uid=[0-9]+|gid=[0-9]+)"
 )
 
 
@@ -35,7 +40,7 @@ def plan(config: ContainerConfig, host: HostConfig, anonymous: Callable[[], str]
             raise errors.Invalid(f"Duplicate mount point: {mount.target}")
         found[mount.target] = mount
     for target in config.volumes or ():
-        clean = _target(target)
+        clean = clean_target(target)
         if clean not in found:
             found[clean] = MountRecord(type="volume", source=anonymous(), target=clean, is_anonymous=True)
     # Outer before inner, or the outer one would hide the inner one.
@@ -44,9 +49,11 @@ def plan(config: ContainerConfig, host: HostConfig, anonymous: Callable[[], str]
 
 def parse_bind(text: str, anonymous: Callable[[], str]) -> MountRecord:
     """`source:target[:mode]`, or `target` alone for an anonymous volume."""
+    if "\0" in text:
+        raise errors.Invalid(f"invalid volume specification: {text!r}")
     parts = text.split(":")
     if len(parts) == 1:
-        return MountRecord(type="volume", source=anonymous(), target=_target(text), is_anonymous=True)
+        return MountRecord(type="volume", source=anonymous(), target=clean_target(text), is_anonymous=True)
     if len(parts) > 3 or not parts[0] or not parts[1]:
         raise errors.Invalid(f"invalid volume specification: '{text}'")
     mode = parts[2] if len(parts) == 3 else ""
@@ -58,7 +65,7 @@ def parse_bind(text: str, anonymous: Callable[[], str]) -> MountRecord:
         return MountRecord(
             type="bind",
             source=posixpath.normpath(parts[0]),
-            target=_target(parts[1]),
+            target=clean_target(parts[1]),
             read_only="ro" in words,
             propagation=spread.pop() if spread else "",
             makes_source=True,
@@ -70,7 +77,7 @@ def parse_bind(text: str, anonymous: Callable[[], str]) -> MountRecord:
     return MountRecord(
         type="volume",
         source=parts[0],
-        target=_target(parts[1]),
+        target=clean_target(parts[1]),
         read_only="ro" in words,
         copies="nocopy" not in words,
         mode=mode or "z",
@@ -100,7 +107,7 @@ def _bind(mount: Mount, _: Callable[[], str]) -> MountRecord:
     options = mount.bind_options
     if not mount.source:
         raise errors.Invalid('invalid mount config for type "bind": field Source must not be empty')
-    if not mount.source.startswith("/"):
+    if not mount.source.startswith("/") or "\0" in mount.source:
         raise errors.Invalid(
             f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' mount path must be absolute"
         )
@@ -109,7 +116,7 @@ def _bind(mount: Mount, _: Callable[[], str]) -> MountRecord:
     return MountRecord(
         type="bind",
         source=posixpath.normpath(mount.source),
-        target=_target(mount.target),
+        target=clean_target(mount.target),
         read_only=mount.read_only,
         propagation=options.propagation if options else "",
         is_recursive=not (options and options.non_recursive),
@@ -127,7 +134,7 @@ def _volume(mount: Mount, anonymous: Callable[[], str]) -> MountRecord:
     return MountRecord(
         type="volume",
         source=mount.source or anonymous(),
-        target=_target(mount.target),
+        target=clean_target(mount.target),
         read_only=mount.read_only,
         copies=not (options and options.no_copy),
         is_anonymous=not mount.source,
@@ -146,23 +153,33 @@ def _tmpfs(mount: Mount, _: Callable[[], str]) -> MountRecord:
         words.append(f"size={options.size_bytes}")
     if options and options.mode:
         words.append(f"mode={options.mode:o}")
-    return MountRecord(type="tmpfs", target=_target(mount.target), read_only=mount.read_only, options=",".join(words))
+    return MountRecord(
+        type="tmpfs", target=clean_target(mount.target), read_only=mount.read_only, options=",".join(words)
+    )
 
 
 def _from_tmpfs(target: str, options: str) -> MountRecord:
     for word in options.split(",") if options else ():
         if not TMPFS_OPTIONS.fullmatch(word):
             raise errors.Invalid(f"invalid tmpfs option {word!r}")
-    return MountRecord(type="tmpfs", target=_target(target), read_only="ro" in options.split(","), options=options)
+    return MountRecord(type="tmpfs", target=clean_target(target), read_only="ro" in options.split(","), options=options)
 
 
-def _target(path: str) -> str:
+def clean_target(path: str) -> str:
+    """A place in a container, in one form.
+
+    Raises:
+        errors.Invalid: not absolute, the root, or in /proc, where a mount could make the process believe anything of
+            itself; runc, and so Docker, lets in only what some tools (lxcfs) put there.
+    """
     if not path.startswith("/") or "\0" in path:
         raise errors.Invalid(f"invalid mount path: '{path}' mount path must be absolute")
     # normpath keeps two leading slashes, which POSIX lets mean something else.
     clean = "/" + posixpath.normpath(path).lstrip("/")
     if clean == "/":
         raise errors.Invalid("invalid specification: destination can't be '/'")
+    if f"{clean}/".startswith("/proc/") and not _IN_PROC.fullmatch(clean):
+        raise errors.Invalid(f"invalid mount path: '{path}' cannot be mounted because it is inside /proc")
     return clean
 
 

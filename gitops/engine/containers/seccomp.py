@@ -10,13 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 import platform
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gitops import errors
+
+logger = logging.getLogger(__name__)
 
 PROFILE = Path("/usr/share/containers/seccomp.json")
 """Debian's package golang-github-containers-common; the list is Docker's."""
@@ -118,8 +123,11 @@ class SeccompCache:
             return
         self._programs[key] = base64.b64encode(program).decode()
         partial = self._folder / f"{key}.{os.getpid()}.partial"
-        partial.write_bytes(program)
-        partial.rename(self._folder / f"{key}.bpf")
+        try:
+            partial.write_bytes(program)
+            partial.rename(self._folder / f"{key}.bpf")
+        except OSError as error:
+            logger.warning("a compiled seccomp filter could not be kept: %s", error)
 
     def _keyed(self, profile: Mapping[str, Any], capabilities: Collection[str]) -> tuple[str, dict[str, Any]]:
         result = filtered(profile, capabilities, platform.machine())
@@ -127,14 +135,32 @@ class SeccompCache:
         return hashlib.sha256(text.encode()).hexdigest(), result
 
 
+class _Conditions(msgspec.Struct, omit_defaults=True):
+    arches: list[str] | None = None
+    caps: list[str] | None = None
+
+
+class _Group(msgspec.Struct, omit_defaults=True):
+    action: str
+    names: list[str] | None = None
+    name: str | None = None
+    args: list[dict[str, Any]] | None = None
+    includes: _Conditions | None = None
+    excludes: _Conditions | None = None
+    errno: int | None = msgspec.field(name="errnoRet", default=None)
+
+
+class _Profile(msgspec.Struct, omit_defaults=True):
+    default_action: str = msgspec.field(name="defaultAction")
+    default_errno: int | None = msgspec.field(name="defaultErrnoRet", default=None)
+    flags: list[str] | None = None
+    syscalls: list[_Group] | None = None
+
+
 def _parsed(text: str) -> dict[str, Any]:
     try:
         profile = json.loads(text)
-        if not isinstance(profile, dict) or "defaultAction" not in profile:
-            raise ValueError("no defaultAction")
-        for group in profile.get("syscalls") or ():
-            if "action" not in group:
-                raise ValueError("a group of system calls has no action")
-    except (ValueError, TypeError) as error:
+        checked: dict[str, Any] = msgspec.to_builtins(msgspec.convert(profile, _Profile))
+    except (ValueError, RecursionError, msgspec.ValidationError) as error:
         raise errors.Invalid(f"Decoding seccomp profile failed: {error}") from error
-    return profile
+    return checked

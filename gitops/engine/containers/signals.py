@@ -17,7 +17,7 @@ def parse(text: str) -> int:
     if name.isascii() and name.isdigit() and 1 <= int(name) <= signal.SIGRTMAX:
         return int(name)
     base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
-    if sign and base in ("RTMIN", "RTMAX") and offset.isdigit():
+    if sign and base in ("RTMIN", "RTMAX") and offset.isascii() and offset.isdigit():
         number = getattr(signal, f"SIG{base}") + (int(offset) if sign == "+" else -int(offset))
         if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
             return int(number)

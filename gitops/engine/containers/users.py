@@ -56,7 +56,9 @@ def identify(user: str, group_add: Sequence[str], passwd: str, group: str) -> Id
     user_part, has_group, group_part = user.partition(":")
     entry, uid = _find_user(users, user_part or "0")
     gid = _find_group(groups, group_part) if has_group and group_part else entry.gid if entry else 0
-    extra: list[int] = []
+    # The primary group is among the others, as in Docker since CVE-2022-36109: a file that is barred to a group must
+    # not open itself to a process that gave its primary group away.
+    extra = [gid]
     if entry and not (has_group and group_part):
         # As Docker: who names a group gets no others from the file.
         extra += [one.gid for one in groups if entry.name in one.members]

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from gitops import errors
-from gitops.engine.containers import creation, mounts, names, signals
+from gitops.engine.containers import creation, injected, mounts, names, signals
+from gitops.engine.containers.boundary import InjectedFile
 from gitops.engine.containers.record import MountRecord
 from gitops.objects.container import (
     ContainerConfig,
@@ -16,6 +17,7 @@ from gitops.objects.container import (
     HostConfig,
     LogConfig,
     NetworkingConfig,
+    PortBinding,
     RestartPolicy,
 )
 from gitops.objects.mount import BindOptions, Mount, TmpfsOptions, VolumeOptions
@@ -43,7 +45,8 @@ IMAGE = ContainerConfig(cmd=["serve"], entrypoint=["/entry"], env=["A=image", "B
         (ContainerConfig(entrypoint=["/mine"]), ["/mine"]),
         (ContainerConfig(entrypoint="/mine", cmd="x y"), ["/mine", "x y"]),
         (ContainerConfig(entrypoint=[""], cmd=["plain"]), ["plain"]),
-        (ContainerConfig(entrypoint=[], cmd=[]), ["/entry", "serve"]),
+        (ContainerConfig(entrypoint=[], cmd=[]), ["serve"]),
+        (ContainerConfig(entrypoint=[], cmd=["plain"]), ["plain"]),
     ],
 )
 def test_command_and_entrypoint_are_merged_as_docker_does(user: ContainerConfig, expected: list[str]) -> None:
@@ -111,6 +114,17 @@ def test_defaults_are_filled_in() -> None:
         (HostConfig(sysctls={"net.core.somaxconn": "1"}, network_mode="host"), "not allowed in host network mode"),
         (HostConfig(oom_score_adj=2000), "range for oom score adj"),
         (HostConfig(port_bindings={"99999/tcp": None}), "invalid port specification"),
+        (HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="99999")]}), "invalid port specification: '99999'"),
+        (HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="²")]}), "invalid port specification"),
+        (HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="-1")]}), "invalid port specification"),
+        (HostConfig(ulimits=[Ulimit("nofile", hard=100, soft=-1)]), "ulimit soft limit must be less"),
+        (HostConfig(ulimits=[Ulimit("nofile", hard=-5, soft=-7)]), "invalid ulimit nofile"),
+        (HostConfig(memory_reservation=-5), "invalid memory reservation"),
+        (HostConfig(binds=["/a\0b:/c"]), "invalid volume specification"),
+        (HostConfig(mounts=[Mount(type="bind", source="/a\0b", target="/c")]), "mount path must be absolute"),
+        (HostConfig(binds=["data:/proc"]), "cannot be mounted because it is inside /proc"),
+        (HostConfig(binds=["data:/x/../proc/sys"]), "cannot be mounted because it is inside /proc"),
+        (HostConfig(tmpfs={"/proc/self/attr": ""}), "cannot be mounted because it is inside /proc"),
     ],
 )
 def test_what_can_t_be_is_refused_with_a_reason(host: HostConfig, text: str) -> None:
@@ -261,5 +275,29 @@ def test_signals_have_names_and_numbers(text: str, number: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "65", "SIGFOO", "RTMIN+99", "_IGN", "DFL"])
 def test_no_signal_is_made_up(text: str) -> None:
+    with pytest.raises(errors.Invalid, match="invalid signal"):
+        signals.parse(text)
+
+
+def test_what_some_tools_put_into_proc_is_let_in() -> None:
+    assert mounts.clean_target("/proc/cpuinfo") == "/proc/cpuinfo" and mounts.clean_target("/procs") == "/procs"
+
+
+def test_secrets_and_configs_have_places_of_their_own() -> None:
+    found = injected.records([InjectedFile("/run//secrets/a", b""), InjectedFile("/b", b"", mode=0o400)])
+    assert [(one.path, one.number, one.mode) for one in found] == [("/run/secrets/a", 0, 0o444), ("/b", 1, 0o400)]
+    for paths in (["/a", "/x/../a"], ["a"], ["/"], ["/proc/self/x"], ["/a\0"]):
+        with pytest.raises(errors.Invalid):
+            injected.records([InjectedFile(path, b"") for path in paths])
+
+
+def test_an_exposed_port_of_an_image_may_be_written_in_capitals() -> None:
+    assert creation.parse_port("80/TCP") == (80, "tcp")
+    with pytest.raises(errors.Invalid):
+        creation.parse_port("８０/tcp")
+
+
+@pytest.mark.parametrize("text", ["RTMIN+²", "RTMIN+", "RTMIN-1", "²", "0", "65", "SIG"])
+def test_no_nonsense_is_a_signal(text: str) -> None:
     with pytest.raises(errors.Invalid, match="invalid signal"):
         signals.parse(text)

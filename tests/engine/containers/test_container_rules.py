@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import platform
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,34 @@ def test_a_compiled_filter_is_kept_for_what_it_was_made_from(tmp_path: Path) -> 
     assert seccomp.SeccompCache(tmp_path, "crun 2").filter(["CAP_CHOWN"])[0] != key
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{",
+        '{"syscalls": []}',
+        '{"defaultAction": "A", "syscalls": ["action"]}',
+        '{"defaultAction": "A", "syscalls": [{"action": "A", "names": "read"}]}',
+        '{"defaultAction": "A", "syscalls": [{"action": "A", "includes": ["caps"]}]}',
+        '{"defaultAction": "A", "syscalls": ' + "[" * 100_000,
+    ],
+)
+def test_what_is_no_profile_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(errors.Invalid, match="Decoding seccomp profile failed"):
+        seccomp.SeccompCache(tmp_path, "crun 1").filter([], text)
+
+
+def test_a_profile_of_one_s_own_is_filtered_too(tmp_path: Path) -> None:
+    _, found = seccomp.SeccompCache(tmp_path, "crun 1").filter([], json.dumps(PROFILE))
+    assert found["syscalls"] == seccomp.filtered(PROFILE, [], platform.machine())["syscalls"]
+
+
+def test_a_filter_that_can_t_be_kept_is_no_failure(tmp_path: Path) -> None:
+    cache = seccomp.SeccompCache(tmp_path / "gone", "crun 1")
+    cache.keep("k", b"12345678")
+    assert cache.program("k") == base64.b64encode(b"12345678").decode()
+
+
 def test_a_program_cut_short_is_not_kept(tmp_path: Path) -> None:
     cache = seccomp.SeccompCache(tmp_path, "crun 1")
     cache.keep("k", b"1234567")
@@ -130,15 +160,15 @@ GROUP = "root:x:0:\nstaff:x:50:app,other\nvideo:x:44:root\nbroken\n"
 @pytest.mark.parametrize(
     ("user", "extra", "expected"),
     [
-        ("", [], users.Identity(0, 0, (44,), "/root")),
-        ("app", [], users.Identity(1001, 1002, (50,), "/srv/app")),
-        ("1001", [], users.Identity(1001, 1002, (50,), "/srv/app")),
-        ("app:video", [], users.Identity(1001, 44, (), "/srv/app")),
-        ("app", ["video", "99"], users.Identity(1001, 1002, (50, 44, 99), "/srv/app")),
-        ("4242", [], users.Identity(4242, 0, (), "/")),
-        ("4242:4343", [], users.Identity(4242, 4343, (), "/")),
-        (":50", [], users.Identity(0, 50, (), "/root")),
-        ("1000", [], users.Identity(7, 8, (), "/odd")),
+        ("", [], users.Identity(0, 0, (0, 44), "/root")),
+        ("app", [], users.Identity(1001, 1002, (1002, 50), "/srv/app")),
+        ("1001", [], users.Identity(1001, 1002, (1002, 50), "/srv/app")),
+        ("app:video", [], users.Identity(1001, 44, (44,), "/srv/app")),
+        ("app", ["video", "99"], users.Identity(1001, 1002, (1002, 50, 44, 99), "/srv/app")),
+        ("4242", [], users.Identity(4242, 0, (0,), "/")),
+        ("4242:4343", [], users.Identity(4242, 4343, (4343,), "/")),
+        (":50", [], users.Identity(0, 50, (50,), "/root")),
+        ("1000", [], users.Identity(7, 8, (8,), "/odd")),
     ],
 )
 def test_users_are_found_as_docker_finds_them(user: str, extra: list[str], expected: users.Identity) -> None:
