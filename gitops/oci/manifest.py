@@ -167,10 +167,21 @@ def parse_config(data: bytes) -> ImageConfig:
     """
     if len(data) > CONFIG_LIMIT:
         raise errors.Invalid(f"image config of {len(data)} bytes: the limit is {CONFIG_LIMIT}")
-    config = _decode(data, ImageConfig, "image config")
+    raw = _said(_decode(data, dict[str, Any], "image config"), "config", "rootfs", "history")
+    config = _convert(raw, ImageConfig, "image config")
     for diff_id in config.rootfs.diff_ids:
         digests.validate(diff_id)
     return config
+
+
+def _said(value: Any, *inside: str) -> Any:
+    """The fields of an object, and of those `inside` of it, that aren't null: to Go's reader, and so to those who
+    write images, a null says nothing."""
+    if isinstance(value, list):
+        return [_said(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _said(inner) if key in inside else inner for key, inner in value.items() if inner is not None}
 
 
 def _media_type(raw: dict[str, Any], served: str) -> str:
@@ -206,7 +217,7 @@ def _decode(data: bytes, kind: type[T], what: str) -> T:
         raise errors.Invalid(f"invalid {what}: {error}") from error
 
 
-def _convert(raw: dict[str, Any], kind: type[T], what: str) -> T:
+def _convert(raw: Any, kind: type[T], what: str) -> T:
     try:
         return msgspec.convert(raw, type=kind, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:

@@ -119,3 +119,25 @@ def test_a_config_is_read_leniently() -> None:
     assert manifest.parse_config(b"{}").run.env is None
     with pytest.raises(errors.Invalid):
         manifest.parse_config(dump({"rootfs": {"diff_ids": ["x"]}}))
+
+
+def test_a_null_in_a_config_says_nothing() -> None:
+    config = manifest.parse_config(
+        dump(
+            {
+                "os": "linux",
+                "author": None,
+                "config": {"User": None, "WorkingDir": None, "Env": None, "ExposedPorts": {"80/tcp": None}},
+                "rootfs": {"type": None, "diff_ids": None},
+                "history": [{"created_by": None, "empty_layer": True}],
+            }
+        )
+    )
+    assert (config.author, config.run.user, config.run.working_dir, config.rootfs.diff_ids) == ("", "", "", [])
+    assert config.run.exposed_ports == {"80/tcp": None} and config.history == [manifest.History(empty_layer=True)]
+
+
+def test_a_config_nested_deeply_is_read_or_refused() -> None:
+    assert manifest.parse_config(b'{"a":' + b"[" * 900 + b"]" * 900 + b"}").os == ""
+    with pytest.raises(errors.Invalid):
+        manifest.parse_config(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")

@@ -248,11 +248,13 @@ class ContentStore:
         try:
             with layouts.disk_errors(f"store the image {image.id}"):
                 sizes = await asyncio.to_thread(self._move_in, new, rows, blobs)
-            self._put(image, rows, names)
+            with self._database.transaction():
+                self._put(image, rows, names)
         except BaseException:
             await asyncio.to_thread(self._move_out, rows, blobs)
             self._shorts.difference_update(row.short for row in rows)
             raise
+        self._show(image, names)
         self.layers.update((row.chain_id, row) for row in rows)
         self._blobs.update(sizes)
 
@@ -287,12 +289,14 @@ class ContentStore:
             self.layout.blob(digest).unlink(missing_ok=True)
 
     def _put(self, image: records.Image, rows: Sequence[records.Layer], names: Collection[str]) -> None:
-        with self._database.transaction():
-            for row in rows:
-                self._database.put(records.LAYERS, row.chain_id, row)
-            self._database.put(records.IMAGES, image.id, image)
-            for name in names:
-                self._database.put(records.NAMES, name, records.Name(image.id))
+        for row in rows:
+            self._database.put(records.LAYERS, row.chain_id, row)
+        self._database.put(records.IMAGES, image.id, image)
+        for name in names:
+            self._database.put(records.NAMES, name, records.Name(image.id))
+
+    def _show(self, image: records.Image, names: Collection[str]) -> None:
+        """Only what is on the disk."""
         self.images[image.id] = image
         self.names.update((name, image.id) for name in names)
 
@@ -304,6 +308,7 @@ class ContentStore:
             self._put(image, (), add)
         for name in drop:
             self.names.pop(name, None)
+        self._show(image, add)
 
     def names_of(self, image_id: str) -> list[str]:
         """Canonical references of an image, sorted."""
