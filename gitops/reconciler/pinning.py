@@ -6,7 +6,7 @@ A tag is resolved when the text of the manifest changes, not each time: a tag th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 
@@ -21,6 +21,7 @@ from gitops.oci import reference as references
 from gitops.reconciler.images import Known
 
 _PARALLEL = 8
+_SHOWN = 3
 
 Credentials = Callable[[str], AuthConfig | None]
 """From an image reference to what its registry wants."""
@@ -58,13 +59,27 @@ async def pin(
         _problem(item, pin.error) for item in services if (pin := pins[_image(item.spec, known)]).is_hopeless
     ]:
         raise errors.InvalidManifest(problems)
-    warnings = tuple(
-        f"image {name} runs without a digest on record, so each node runs what it has or gets under that name:"
-        f" {pins[name].error or 'the engine has it without one'}"
-        for name in names
-        if not pins[name].digest
+    return Pinned(
+        replaced(desired, objects=tuple(_pinned(item, pins, known) for item in desired.objects)), _warnings(pins)
     )
-    return Pinned(replaced(desired, objects=tuple(_pinned(item, pins, known) for item in desired.objects)), warnings)
+
+
+def _warnings(pins: Mapping[str, _Pin]) -> tuple[str, ...]:
+    """One for all images that have no digest for the same reason: a registry that is away is told once."""
+    alike: dict[tuple[object, str], list[str]] = {}
+    for name, found in pins.items():
+        if not found.digest:
+            alike.setdefault((type(found.error), references.parse(name).domain), []).append(name)
+    return tuple(
+        f"no digest is on record for {_several(names)}, so each node runs what it has or gets under that name:"
+        f" {pins[names[0]].error or 'the engine has it without one'}"
+        for names in alike.values()
+    )
+
+
+def _several(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"image{'s' if len(names) > 1 else ''} {', '.join(names[:_SHOWN])}{more}"
 
 
 def bare(image: str) -> str:
@@ -113,6 +128,8 @@ class _Lookup:
         self._credentials = credentials
         self._slots = asyncio.Semaphore(_PARALLEL)
         self._unreachable: dict[str, errors.GitopsError] = {}
+        self._listing = asyncio.Lock()
+        self._local: Mapping[str, Sequence[str]] | None = None
 
     async def find(self, name: str, live: str) -> _Pin:
         """The digest that `name` stands for, if it can be had. `live` is the image that the service has now."""
@@ -128,27 +145,27 @@ class _Lookup:
 
     async def _ask(self, name: str, registry: str) -> _Pin:
         if registry in self._unreachable:
-            return await _local(self._client, name, self._unreachable[registry])
+            return await self._here(name, self._unreachable[registry])
         try:
             found = await self._client.distribution(name, auth=self._credentials(name))
         except (errors.Unavailable, errors.RuntimeFailure) as error:
             self._unreachable[registry] = error
-            return await _local(self._client, name, error)
+            return await self._here(name, error)
         except (errors.NotFound, errors.Denied, errors.Invalid, errors.Unsupported) as error:
-            return await _local(self._client, name, error)
+            return await self._here(name, error)
         return _Pin(str(found.descriptor.get("digest", "")))
 
-
-async def _local(client: clients.EngineClient, name: str, error: errors.GitopsError) -> _Pin:
-    """The digest under which the engine has the image already."""
-    try:
-        image = await client.image(name)
-    except errors.NotFound:
-        return _Pin(error=error)
-    wanted = references.parse(name).familiar_name
-    found = [references.parse(text) for text in image.repo_digests]
-    digest = next((item.digest for item in found if item.digest and item.familiar_name == wanted), "")
-    return _Pin(digest, error, is_local=True)
+    async def _here(self, name: str, error: errors.GitopsError) -> _Pin:
+        """The digest under which the engine has the image already; its images are asked for once."""
+        async with self._listing:
+            if self._local is None:
+                self._local = {tag: item.repo_digests for item in await self._client.images() for tag in item.repo_tags}
+        if name not in self._local:
+            return _Pin(error=error)
+        wanted = references.parse(name).familiar_name
+        found = [references.parse(text) for text in self._local[name]]
+        digest = next((item.digest for item in found if item.digest and item.familiar_name == wanted), "")
+        return _Pin(digest, error, is_local=True)
 
 
 def _problem(item: Desired, error: errors.GitopsError | None) -> errors.Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -45,14 +45,16 @@ def held(service: Service) -> frozenset[Port]:
 
 def clashes(wanted: Mapping[str, ServiceSpec], staying: Mapping[str, Service]) -> list[str]:
     """A sentence for each port that a service of `wanted` can't have, since another has it and keeps it."""
-    others = {name: held(service) for name, service in staying.items() if name not in wanted}
+    holders = _Holders({name: held(service) for name, service in staying.items() if name not in wanted})
     found = []
-    seen: dict[str, frozenset[Port]] = {}
     for name, spec in sorted(wanted.items()):
-        for other, ports in sorted({**others, **seen}.items()):
-            for port in sorted(_common(published(spec), ports)):
-                found.append(f"service {name} can't publish port {port}: service {other} has it")
-        seen[name] = published(spec)
+        ports = published(spec)
+        for port in sorted(ports):
+            found += [
+                f"service {name} can't publish port {port}: service {other} has it"
+                for other in sorted(holders.of(port))
+            ]
+        holders.add(name, ports)
     return found
 
 
@@ -69,22 +71,22 @@ class Order:
 
 def order(wanted: Mapping[str, ServiceSpec], live: Mapping[str, Service]) -> Order:
     """The order in which no service is sent a port that another one of `wanted` still holds."""
-    holds = {name: held(live[name]) for name in wanted if name in live}
+    holders = _Holders({name: held(live[name]) for name in wanted if name in live})
     left = {name: published(spec) for name, spec in sorted(wanted.items())}
     waves: list[tuple[str, ...]] = []
     released: dict[str, frozenset[Port]] = {}
     while left:
-        wave = tuple(name for name in left if not _blockers(name, left[name], holds))
+        blockers = {name: holders.of_any(ports) - {name} for name, ports in left.items()}
+        wave = tuple(name for name, others in blockers.items() if not others)
         if not wave:
             # A circle: every one waits for another. One of those that are waited for gives its ports up before.
-            name = min(other for waiting in left for other in _blockers(waiting, left[waiting], holds))
-            taken = frozenset(port for other in left if other != name for port in _common(holds[name], left[other]))
+            name = min(other for others in blockers.values() for other in others)
+            taken = holders.give_up(name, (port for other, ports in left.items() if other != name for port in ports))
             released[name] = released.get(name, frozenset()) | taken
-            holds[name] -= taken
             continue
         waves.append(wave)
         for name in wave:
-            holds.pop(name, None)
+            holders.remove(name)
             del left[name]
     return Order(tuple(waves), released)
 
@@ -98,9 +100,37 @@ def without(spec: ServiceSpec, ports: Set[Port]) -> ServiceSpec:
     return replace(spec, endpoint_spec=replace(spec.endpoint_spec, ports=kept))
 
 
-def _blockers(name: str, ports: frozenset[Port], holds: Mapping[str, frozenset[Port]]) -> list[str]:
-    return [other for other, held_ports in holds.items() if other != name and _common(held_ports, ports)]
+class _Holders:
+    """Who has which ports, found by the port: there may be thousands of both."""
 
+    def __init__(self, ports: Mapping[str, Iterable[Port]]) -> None:
+        self._ports: dict[str, set[Port]] = {}
+        self._names: dict[tuple[str, int], set[str]] = {}
+        for name, held_ports in ports.items():
+            self.add(name, held_ports)
 
-def _common(ports: frozenset[Port], others: frozenset[Port]) -> list[Port]:
-    return [port for port in ports if any(port.collides(other) for other in others)]
+    def add(self, name: str, ports: Iterable[Port]) -> None:
+        for port in ports:
+            self._ports.setdefault(name, set()).add(port)
+            self._names.setdefault((port.protocol, port.number), set()).add(name)
+
+    def of(self, port: Port) -> set[str]:
+        """Those whose ports collide with `port`."""
+        near = self._names.get((port.protocol, port.number), set())
+        return {name for name in near if any(port.collides(other) for other in self._ports[name])}
+
+    def of_any(self, ports: Iterable[Port]) -> set[str]:
+        return {name for port in ports for name in self.of(port)}
+
+    def give_up(self, name: str, wanted: Iterable[Port]) -> frozenset[Port]:
+        """Take what collides with `wanted` from one of them; what that was."""
+        numbers = {(port.protocol, port.number) for port in wanted if name in self.of(port)}
+        taken = frozenset(port for port in self._ports[name] if (port.protocol, port.number) in numbers)
+        kept = self._ports[name] - taken
+        self.remove(name)
+        self.add(name, kept)
+        return taken
+
+    def remove(self, name: str) -> None:
+        for port in self._ports.pop(name, ()):
+            self._names[port.protocol, port.number].discard(name)

@@ -24,6 +24,7 @@ class Answer:
 
 @dataclass
 class Image:
+    repo_tags: list[str]
     repo_digests: list[str]
 
 
@@ -42,10 +43,8 @@ class Engine:
             raise found
         return Answer({"digest": found})
 
-    async def image(self, name: str) -> Image:
-        if name not in self.local:
-            raise errors.NotFound(f"No such image: {name}")
-        return Image(self.local[name])
+    async def images(self) -> list[Image]:
+        return [Image([name], digests) for name, digests in self.local.items()]
 
 
 def spec(image: str) -> ServiceSpec:
@@ -104,3 +103,18 @@ async def test_an_image_that_the_engine_has_under_that_name_is_enough() -> None:
 async def test_a_registry_out_of_reach_is_a_warning_that_says_why() -> None:
     image, warnings = await pin(Engine({"app:v1": errors.Unavailable("connection refused")}), "app:v1")
     assert image == "app:v1" and "connection refused" in warnings[0]
+
+
+async def test_a_registry_out_of_reach_is_told_once_for_all_its_images() -> None:
+    away = errors.Unavailable("connection refused")
+    positions = [Position("a.yaml", line, 1) for line in range(5)]
+    items = tuple(
+        Desired(
+            "Service", "app", str(place.line), f"app_{place.line}", place, spec(f"r.example/a:{place.line}"), {}, ""
+        )
+        for place in positions
+    )
+    engine = Engine({f"r.example/a:{number}": away for number in range(5)})
+    client = cast(clients.EngineClient, engine)
+    found = await pinning.pin(client, DesiredSet(items, {}, {}), {}, {}, lambda _: None)
+    assert len(found.warnings) == 1 and "and 2 more" in found.warnings[0]
