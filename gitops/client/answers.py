@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from gitops import errors
 from gitops.objects import wire
 
 T = TypeVar("T")
+_ENVELOPE = re.compile(r"rpc error: code = \w+ desc = ")
 _OUT_OF_SEQUENCE = "update out of sequence"
 _NOT_IN_SWARM = ("not part of a swarm", "not a swarm manager")
 _BY_STATUS: dict[int, type[errors.GitopsError]] = {
@@ -28,6 +30,8 @@ _BY_STATUS: dict[int, type[errors.GitopsError]] = {
 def error_of(status: int, body: bytes) -> errors.GitopsError:
     """The error that an answer of `status` stands for, with the engine's own text."""
     text = message_of(body) or f"the engine answered with status {status} and no message"
+    # Managers of a swarm speak gRPC among themselves, and Docker passes the envelope on: nothing for a person.
+    text = _ENVELOPE.sub("", text)
     # Docker reports a stale version as 500; only the text tells it from a failure.
     if _OUT_OF_SEQUENCE in text:
         return errors.OutOfSequence(text)

@@ -86,3 +86,8 @@ def test_values_of_other_kinds_are_left_to_the_check() -> None:
         wire.decode_request('{"name":5}', ServiceSpec)
     with pytest.raises(errors.Invalid):
         wire.decode_request("[" * 100_000, ServiceSpec)
+
+
+def test_the_envelope_of_a_managers_answer_is_not_shown_to_people() -> None:
+    body = b'{"message": "rpc error: code = InvalidArgument desc = port \'80\' is already in use"}'
+    assert str(answers.error_of(400, body)) == "port '80' is already in use"
