@@ -30,11 +30,11 @@ _BY_STATUS: dict[int, type[errors.GitopsError]] = {
 def error_of(status: int, body: bytes) -> errors.GitopsError:
     """The error that an answer of `status` stands for, with the engine's own text."""
     text = message_of(body) or f"the engine answered with status {status} and no message"
-    # Managers of a swarm speak gRPC among themselves, and Docker passes the envelope on: nothing for a person.
-    text = _ENVELOPE.sub("", text)
     # Docker reports a stale version as 500; only the text tells it from a failure.
     if _OUT_OF_SEQUENCE in text:
         return errors.OutOfSequence(text)
+    # Managers of a swarm speak gRPC among themselves, and Docker passes the envelope on: nothing for a person.
+    text = _ENVELOPE.sub("", text)
     if status == 503 and any(part in text for part in _NOT_IN_SWARM):
         return errors.NotInSwarm(text)
     return _BY_STATUS.get(status, errors.RuntimeFailure)(text)
