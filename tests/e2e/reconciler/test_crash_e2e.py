@@ -72,8 +72,8 @@ def crash(host: Any, path: Path, image: Any, source: random.Random, round_: int)
     )
     time.sleep(source.uniform(0.2, 4.0))
     host.kill()
-    apply.communicate(timeout=60)
     host.start()
+    apply.communicate(timeout=60)
     done = host.gitops("apply", path, "--yes", check=False, timeout=120)
     assert done.returncode == 0, f"round {round_}\n{done.stdout}\n{done.stderr}\n{host.log.read_text()[-3000:]}"
     assert host.gitops("diff", path, check=False).returncode == 0

@@ -54,6 +54,15 @@ def recorded(host: Any) -> dict[str, str]:
     return {key.removeprefix("gitops.record."): value for key, value in labels[0].items()} if labels else {}
 
 
+def two_at_a_time(host: Any) -> bool:
+    """Whether four slots came to v2 in two pairs, the update's delay of 2 s between them."""
+    tasks = [task for task in host.api("/tasks") if "app:v2" in task["Spec"]["ContainerSpec"]["Image"]]
+    starts = sorted(task["CreatedAt"] for task in tasks)
+    assert len(starts) == 4, starts
+    seconds = [float(start[17:29]) + 60 * int(start[14:16]) for start in starts]
+    return seconds[2] - seconds[1] > 1.5
+
+
 @pytest.fixture
 def repository(project: Any, image: Any) -> Path:
     path: Path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
@@ -85,11 +94,7 @@ def test_commits_are_followed_and_the_history_shows_two_at_a_time(swarm: Any, re
     third = commit(repository, "v2")
     swarm.wait(lambda: applied(swarm, third), 60, "v2 was not applied: " + log.read_text())
     assert {swarm.get("http://127.0.0.1:8080/") for _ in range(8)} == {"v2\n"}
-    tasks = [task for task in swarm.api("/tasks") if "app:v2" in task["Spec"]["ContainerSpec"]["Image"]]
-    starts = sorted(task["CreatedAt"] for task in tasks)
-    assert len(starts) == 4
-    seconds = [float(start[17:29]) + 60 * int(start[14:16]) for start in starts]
-    assert seconds[2] - seconds[1] > 1.5, f"the third slot did not wait for the delay: {starts}"
+    assert two_at_a_time(swarm)
     assert third[:12] in swarm.gitops("status").stdout
     assert swarm.docker("service", "ps", "app_web").count("app:v1") >= 4
 
@@ -134,7 +139,9 @@ def test_a_revision_that_failed_is_held_until_the_commit_changes(swarm: Any, rep
     swarm.wait(lambda: replicas(swarm) == (3, 3) and not recorded(swarm).get("held"), 40)
 
 
-def test_a_repository_is_followed_from_a_clone_that_mends_itself(swarm: Any, repository: Path, tmp_path: Path) -> None:
+def test_a_repository_is_followed_from_a_clone_that_mends_itself(
+    swarm: Any, repository: Path, image: Any, tmp_path: Path
+) -> None:
     bare = tmp_path / "site.git"
     git(tmp_path, "clone", "-q", "--bare", str(repository), str(bare))
     git(repository, "remote", "add", "origin", str(bare))
@@ -155,7 +162,16 @@ def test_a_repository_is_followed_from_a_clone_that_mends_itself(swarm: Any, rep
     (repository / "web.yaml").write_text(service(replicas=3))
     second = commit(repository, "more")
     git(repository, "push", "-q", "origin", "main")
-    swarm.wait(lambda: applied(swarm, second) and replicas(swarm) == (3, 3), 40, "the push was not followed")
+    swarm.wait(lambda: applied(swarm, second) and replicas(swarm) == (3, 3), 40, "the push was not followed: " + (swarm.directory / "watch.log").read_text())
+    (repository / "image2.yaml").write_text(image("app:v2", "v2"))
+    (repository / "web.yaml").write_text(service("app:v2", 4))
+    third = commit(repository, "v2")
+    git(repository, "push", "-q", "origin", "main")
+    swarm.wait(lambda: applied(swarm, third), 60, "v2 was not applied")
+    assert two_at_a_time(swarm)
+    assert third[:12] in swarm.gitops("status").stdout
+    history = swarm.docker("service", "ps", "app_web")
+    assert history.count("app:v2") == 4 and history.count("app:v1") >= 3
 
 
 def test_once_is_for_cron_and_says_how_it_ended(swarm: Any, repository: Path) -> None:

@@ -1,0 +1,209 @@
+"""What a person does with it: rebuilds, reverts, swaps ports, interrupts, and looks at the outcome."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+GITOPS = Path(sys.executable).parent / "gitops"
+SERVICE = """\
+apiVersion: gitops/v1
+kind: Service
+metadata: {{name: {name}, stack: app}}
+spec:
+  image: app:v1
+  init: true
+  command: {command}
+  ports: ["{port}:8080"]
+  deploy:
+    replicas: 2
+    restart_policy: {{delay: 1s}}
+    update_config: {{parallelism: 1, monitor: 1s, failure_action: {action}}}
+"""
+HTTPD = "[/bin/busybox, httpd, -f, -p, '8080', -h, /www]"
+
+
+def service(name: str = "web", port: int = 8080, command: str = HTTPD, action: str = "rollback") -> str:
+    return SERVICE.format(name=name, port=port, command=command, action=action)
+
+
+def digests(host: Any) -> set[str]:
+    return {digest for item in host.api("/images/json") for digest in item["RepoDigests"]}
+
+
+def test_an_image_that_is_rebuilt_under_its_tag_rolls_and_only_one_former_version_stays(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    path = project({"image.yaml": image("app:v1", "one"), "web.yaml": service()})
+    swarm.gitops("apply", path, "--yes")
+    for text in ("two", "three", "four"):
+        (path / "image.yaml").write_text(image("app:v1", text))
+        shown = swarm.gitops("diff", path, check=False).stdout
+        assert "app:v1 (sha256:" in shown and "2 tasks replaced, 1 at a time" in shown
+        swarm.gitops("apply", path, "--yes")
+        assert swarm.get("http://127.0.0.1:8080/") == f"{text}\n"
+        assert len(digests(swarm)) == 2, "the present and the previous version"
+        assert swarm.gitops("diff", path).returncode == 0
+    swarm.docker("service", "rollback", "--detach", "app_web")
+    swarm.wait(lambda: swarm.get("http://127.0.0.1:8080/") == "three\n", 30, "the rollback found no image")
+    swarm.gitops("delete", "app", "--yes")
+    assert digests(swarm) == set()
+
+
+def test_a_rollout_that_is_rolled_back_ends_with_4_and_a_revert_converges(swarm: Any, project: Any, image: Any) -> None:
+    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
+    swarm.gitops("apply", path, "--yes")
+    (path / "web.yaml").write_text(service(command="[/bin/sh, -c, 'exit 7']"))
+    done = swarm.gitops("apply", path, "--yes", check=False)
+    assert done.returncode == 4 and "2/2 running" in done.stderr and "exit (7)" in done.stderr, done.stderr
+    assert "is held" in swarm.gitops("status").stdout
+    assert swarm.gitops("watch", "--once", path, check=False).returncode == 5
+    swarm.gitops("resume", "app")
+    assert swarm.gitops("watch", "--once", path, check=False).returncode == 4
+    (path / "web.yaml").write_text(service())
+    assert swarm.gitops("apply", path, "--yes").returncode == 0
+    assert "converged" not in swarm.gitops("status").stderr and "is held" not in swarm.gitops("status").stdout
+
+
+def test_a_paused_update_goes_on_when_the_same_manifests_are_applied_again(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    flag = swarm.directory / "flag"
+    flag.mkdir()
+    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service(action="pause")})
+    swarm.gitops("apply", path, "--yes")
+    wanted = f"[/bin/sh, -c, 'test -e /flag/up && exec {HTTPD.strip('[]').replace(',', '').replace(chr(39), '')}']"
+    volumes = f"  volumes: [{{type: bind, source: {flag}, target: /flag}}]\n  deploy:"
+    (path / "web.yaml").write_text(service(command=wanted, action="pause").replace("  deploy:", volumes))
+    assert swarm.gitops("apply", path, "--yes", check=False).returncode == 4
+    (flag / "up").touch()
+    shown = swarm.gitops("diff", path, check=False)
+    assert shown.returncode == 2 and "its paused update goes on" in shown.stdout
+    assert swarm.gitops("apply", path, "--yes").returncode == 0
+    assert swarm.gitops("diff", path).returncode == 0
+
+
+def test_services_swap_their_ports_in_one_apply_and_a_port_of_another_stack_is_refused(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    other = service("api", 8081, "[/bin/sh, -c, 'echo api > /www/index.html; exec busybox httpd -f -p 8080 -h /www']")
+    other = other.replace("exec busybox", "exec /bin/busybox")
+    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service(), "api.yaml": other})
+    swarm.gitops("apply", path, "--yes")
+    (path / "web.yaml").write_text(service(port=8081))
+    (path / "api.yaml").write_text(other.replace("8081:", "8080:"))
+    swarm.gitops("apply", path, "--yes")
+    assert (swarm.get("http://127.0.0.1:8080/"), swarm.get("http://127.0.0.1:8081/")) == ("api\n", "v1\n")
+    text = service().replace("stack: app", "stack: two")
+    second = project({"image.yaml": image("app:v1", "v1").replace("stack: app", "stack: two"), "w.yaml": text}, "two")
+    done = swarm.gitops("apply", second, "--yes", check=False)
+    assert done.returncode == 5 and "port 8080/tcp: service app_api has it" in done.stderr
+    assert not [item for item in swarm.api("/services") if item["Spec"]["Name"].startswith("two")]
+
+
+def test_a_change_by_somebody_else_in_mid_apply_is_told_and_not_called_converged(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    path = project({"image.yaml": image("app:v1", "one"), "web.yaml": service()})
+    swarm.gitops("apply", path, "--yes")
+    (path / "image.yaml").write_text(image("app:v1", "two"))
+    apply = subprocess.Popen(
+        swarm.command(GITOPS, "apply", path, "--yes"),
+        env=swarm.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def is_rolling() -> bool:
+        found = swarm.api("/services")[0]
+        return (found.get("UpdateStatus") or {}).get("State") == "updating"
+
+    swarm.wait(is_rolling, 20)
+    swarm.docker("service", "scale", "--detach", "app_web=3")
+    out, _ = apply.communicate(timeout=60)
+    assert apply.returncode == 5 and "changed by somebody else" in out, out
+    assert swarm.gitops("apply", path, "--yes").returncode == 0
+
+
+def on_terminal(host: Any, *arguments: str | Path, answer: bytes = b"", interrupt_at: str = "") -> tuple[int, str]:
+    """Run on a terminal of its own: answer the question, send Ctrl-C once a text is seen; exit code and output."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        host.command(GITOPS, *arguments),
+        env=host.environment | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"},
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(follower)
+    seen, end = "", time.monotonic() + 60
+    while time.monotonic() < end:
+        if select.select([leader], [], [], 0.1)[0]:
+            try:
+                seen += os.read(leader, 65536).decode(errors="replace")
+            except OSError:
+                break
+        if answer and "[y/N]" in seen:
+            os.write(leader, answer)
+            answer = b""
+        if interrupt_at and interrupt_at in seen:
+            os.write(leader, b"\x03")
+            interrupt_at = ""
+    os.close(leader)
+    return process.wait(30), seen
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_on_a_terminal_it_asks_draws_and_leaves_in_order_when_it_is_interrupted(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
+    code, seen = on_terminal(swarm, "apply", path, answer=b"n\n")
+    assert code == 5 and "declined, nothing was changed" in seen and swarm.api("/services") == []
+    code, seen = on_terminal(swarm, "apply", path, answer=b"\x03")
+    assert code == 130 and swarm.api("/services") == []
+    code, seen = on_terminal(swarm, "apply", path, answer=b"y\n", interrupt_at="app_web")
+    assert code == 130 and "interrupted: what was sent stays" in seen and "^C\r\n" not in seen
+    assert seen.count("\x1b[?25l") == seen.count("\x1b[?25h"), "the cursor is shown again"
+    assert "interrupted" in swarm.gitops("status").stdout
+    code, seen = on_terminal(swarm, "apply", path, "--yes")
+    assert code == 0 and "Converged: 1 service" in seen
+
+
+def test_sigterm_ends_a_watch_at_once_with_0_and_an_apply_with_what_it_did_on_record(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
+    for command, code in (("apply", 128 + signal.SIGTERM), ("watch", 0)):
+        (path / "image.yaml").write_text(image("app:v1", command))
+        arguments = [command, path, *(["--yes"] if command == "apply" else [])]
+        process = subprocess.Popen(
+            swarm.command(GITOPS, *arguments), env=swarm.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        while "service app_web" not in process.stdout.readline():
+            assert process.poll() is None
+        process.terminate()
+        process.communicate(timeout=5)
+        assert process.returncode == code
+        assert "interrupted" in swarm.gitops("status").stdout
