@@ -63,14 +63,6 @@ class Reference:
     def __str__(self) -> str:
         return self.familiar()
 
-    def with_tag(self, tag: str) -> Reference:
-        """The same name with this tag and no digest.
-
-        Raises:
-            errors.Invalid: not a tag.
-        """
-        return replace(self, tag=_checked_tag(tag, tag), digest=None)
-
     def with_digest(self, digest: str) -> Reference:
         """The same name and tag with this digest.
 
@@ -110,17 +102,6 @@ def parse(text: str) -> Reference:
     if len(domain) + 1 + len(path) > _MAX_NAME:
         raise errors.Invalid(f"repository name must not be more than {_MAX_NAME} characters: {text[:50]!r}…")
     return Reference(domain, path, tag, digest)
-
-
-def parse_name_or_id(text: str) -> Reference | None:
-    """`parse`, or None where `text` can only be an image id (64 hex digits, or with `sha256:`).
-
-    Raises:
-        errors.Invalid: neither.
-    """
-    if digests.is_digest(text) or _IDENTIFIER.fullmatch(text):
-        return None
-    return parse(text)
 
 
 def _cut_digest(text: str) -> tuple[str, str | None]:

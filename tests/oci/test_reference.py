@@ -72,18 +72,9 @@ def test_the_default_tag_is_added_only_on_demand_and_never_to_a_digest() -> None
 
 def test_parts_are_replaced() -> None:
     parsed = reference.parse(f"nginx:1@{DIGEST}")
-    assert parsed.with_tag("2").familiar() == "nginx:2"
     assert parsed.without_tag().familiar() == f"nginx@{DIGEST}"
     assert parsed.name_only().familiar() == "nginx"
     assert parsed.name_only().with_digest(DIGEST).digest == DIGEST
-    with pytest.raises(errors.Invalid):
-        parsed.with_tag("a b")
-
-
-def test_an_image_id_is_no_reference() -> None:
-    assert reference.parse_name_or_id("a" * 64) is None
-    assert reference.parse_name_or_id(DIGEST) is None
-    assert reference.parse_name_or_id("nginx") == reference.parse("nginx")
 
 
 @given(st.text(alphabet="aB1.:/@-_[]", max_size=40) | st.text(max_size=20))

@@ -52,10 +52,6 @@ class Exits:
         finally:
             self._waiting.pop(container, None)
 
-    def forget(self, container: str) -> None:
-        """Remove the file."""
-        (self.folder / container).unlink(missing_ok=True)
-
     def _wake(self) -> None:
         if self._inotify is None:
             return

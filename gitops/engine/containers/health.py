@@ -6,7 +6,6 @@ failures in a row make it unhealthy; one success makes it healthy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gitops.objects import base, defaults
@@ -107,8 +106,3 @@ def timed_out(start_ns: int, end_ns: int, probe: Probe, output: bytes = b"") -> 
 def seconds(duration: int) -> str:
     """A duration as Docker writes it in this text."""
     return f"{duration / base.SECOND:g}s" if duration >= base.SECOND else f"{duration / base.MILLISECOND:g}ms"
-
-
-def last(log: Sequence[HealthResult]) -> str:
-    """What the last probe said."""
-    return log[-1].output if log else ""

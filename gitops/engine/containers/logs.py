@@ -41,7 +41,6 @@ class Query:
     until_ns: int = 0
     tail: int | None = None
     follow: bool = False
-    timestamps: bool = False
 
     def wants(self, record: LogRecord) -> bool:
         """Whether the record's stream and time fit."""

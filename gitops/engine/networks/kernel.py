@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from gitops import errors
-from gitops.engine.networks import firewalls, flows, links, namespaces, naming, nft, resolver, ruleset
+from gitops.engine.networks import firewalls, flows, links, namespaces, naming, nft, ruleset
 from gitops.engine.networks.boundary import RESOLVER
 from gitops.engine.networks.resolver.server import sockets
 
@@ -321,8 +321,3 @@ def _leads_to(tables: nft.Tables, ports: tuple[int, int]) -> bool:
 def _raise_loopback() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))
-
-
-def server(ears: Ears, view: resolver.View, forwarder: resolver.Forwarder) -> resolver.Server:
-    """The resolver on a sandbox's sockets."""
-    return resolver.Server(ears.udp, ears.tcp, view, forwarder)

@@ -16,7 +16,6 @@ from typing import Any
 from gitops import errors
 
 _OUTPUT_JSON = 1 << 4
-_OUTPUT_NUMERIC_PROTO = 1 << 7
 _LIBRARY = "libnftables.so.1"
 _NETLINK_NETFILTER = 12
 _GETGEN = (10 << 8) | 16

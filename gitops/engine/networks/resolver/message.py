@@ -15,7 +15,6 @@ import dnslib
 
 A = 1
 PTR = 12
-AAAA = 28
 ANY = 255
 IN = 1
 
