@@ -101,13 +101,14 @@ def _favour_moves(unified: Path, report: HostReport) -> None:
     options = {
         line.split()[1]: line.split()[3] for line in mountinfo.lines(Path("/proc/self/mounts")) if "cgroup2" in line
     }
-    current = options.get(str(unified), "")
-    if "favordynmods" in current:
+    current = options.get(str(unified), "").split(",")
+    if "favordynmods" in current or "ro" in current:
         return
     flags = syscalls.MS_REMOUNT
     for name, flag in (("nosuid", syscalls.MS_NOSUID), ("nodev", syscalls.MS_NODEV), ("noexec", syscalls.MS_NOEXEC)):
-        flags |= flag if name in current.split(",") else 0
-    keep = [name for name in ("nsdelegate", "memory_recursiveprot") if name in current.split(",")]
+        flags |= flag if name in current else 0
+    # What a remount doesn't say is switched off.
+    keep = [name for name in current if name == "nsdelegate" or name.startswith(("memory_", "pids_"))]
     try:
         syscalls.mount("cgroup2", unified, "cgroup2", flags, ",".join([*keep, "favordynmods"]))
     except OSError:
@@ -173,16 +174,21 @@ class Groups:
 
     def freeze(self, container: str, *, frozen: bool) -> None:
         """Stop or continue all processes; blocks until the kernel says that it is so (at most 5 s), else OSError."""
-        if self.is_v2:
-            folder = ROOT / self.parent / container
-            (folder / "cgroup.freeze").write_text("1" if frozen else "0")
-        else:
-            (self.folder(container, "freezer") / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+        self._write_freezer(container, frozen=frozen)
         deadline = time.monotonic() + _FREEZE_TIMEOUT_S
         while self.is_frozen(container) != frozen:
             if time.monotonic() > deadline:
+                if frozen:
+                    # Else it would stand still in the end, and be said to run.
+                    self._write_freezer(container, frozen=False)
                 raise OSError(errno.ETIMEDOUT, "the kernel didn't freeze it in time", container)
             time.sleep(0.001)
+
+    def _write_freezer(self, container: str, *, frozen: bool) -> None:
+        if self.is_v2:
+            (ROOT / self.parent / container / "cgroup.freeze").write_text("1" if frozen else "0")
+        else:
+            (self.folder(container, "freezer") / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
 
     def is_frozen(self, container: str) -> bool:
         """Whether all its processes are stopped by the freezer."""
@@ -195,7 +201,9 @@ class Groups:
 
     def remove(self, container: str) -> bool:
         """Remove the groups, inner ones first; blocks some milliseconds. False when a process is still in one."""
-        return all(_remove_tree(folder) for folder in list(self.folders(container)))
+        # All are tried: one that is in use must not keep the others.
+        removed = [_remove_tree(folder) for folder in list(self.folders(container))]
+        return all(removed)
 
     def remove_parent(self) -> None:
         """Remove the parent's groups where nothing is in them any more."""

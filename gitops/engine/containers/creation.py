@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gitops import errors
-from gitops.engine.containers import capabilities, mounts, signals
+from gitops.engine.containers import capabilities, hostfiles, mounts, signals
 from gitops.engine.containers.record import ContainerRecord, FileRecord
 from gitops.objects.base import MILLISECOND
 from gitops.objects.container import (
@@ -174,6 +174,7 @@ def check(config: ContainerConfig, host: HostConfig, cpus: int) -> None:
     _check_restart(host)
     _check_security(host)
     log_limits(host.log_config or LogConfig())
+    hostfiles.extra_lines(host.extra_hosts or (), gateway="0.0.0.0")
     for port in [*(config.exposed_ports or ()), *(host.port_bindings or ())]:
         parse_port(port)
     for places in (host.port_bindings or {}).values():

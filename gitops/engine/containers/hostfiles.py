@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Sequence
 
 from gitops import errors
@@ -39,10 +40,27 @@ def extra_lines(extra: Sequence[str], gateway: str = "") -> list[str]:
             names = [name]
         if address == "host-gateway":
             address = gateway
-        if not address or not all(names):
+            if not address:
+                raise errors.Invalid(f"{entry!r}: the container is on no network that has a gateway")
+        if not names or not all(map(_is_word, names)):
             raise errors.Invalid(f"bad format for add-host: {entry!r}: name:address is wanted")
+        address = address.removeprefix("[").removesuffix("]")
+        if not _is_address(address):
+            raise errors.Invalid(f"invalid IP address in add-host: {address!r}")
         lines.append(f"{address}\t{' '.join(names)}")
     return lines
+
+
+def _is_word(text: str) -> bool:
+    return text.split() == [text] and "#" not in text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def resolv_conf(nameservers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:

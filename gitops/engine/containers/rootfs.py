@@ -21,13 +21,16 @@ _OPTIONS_LIMIT = 4000
 
 
 def mount_overlay(layers: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
-    """Mount `layers` (the top one first) below the writable `upper` at `target`.
+    """Mount `layers` (the top one first; an image may have none) below the writable `upper` at `target`.
 
     Raises:
         errors.RuntimeFailure: the kernel refused.
     """
     for folder in (upper, work, target):
         folder.mkdir(mode=0o755 if folder is not work else 0o700, parents=True, exist_ok=True)
+    if not layers:
+        layers = [upper.with_name("empty")]
+        layers[0].mkdir(mode=0o755, exist_ok=True)
     with _short_names([*layers, upper, work]) as names:
         options = f"lowerdir={':'.join(names[:-2])},upperdir={names[-2]},workdir={names[-1]},index=off"
         try:

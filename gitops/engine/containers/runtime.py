@@ -150,6 +150,8 @@ class Runtime:
         Raises:
             StartFailed, BadCommand: nothing runs; directories of cgroups may be left.
         """
+        # The word about an earlier run, if that couldn't be taken down, must not be taken for one about this.
+        (self.exits / launch.container).unlink(missing_ok=True)
         reader, writer = os.pipe()
         try:
             env = {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC", "_OCI_SYNCPIPE": str(writer)}

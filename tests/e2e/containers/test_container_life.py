@@ -473,6 +473,14 @@ async def test_no_log_is_kept_where_none_is_wanted(service: ContainerService, ca
         await output(service, made.id)
 
 
+async def test_an_image_without_layers_runs_what_is_mounted_into_it(
+    service: ContainerService, host: Any, call: Any
+) -> None:
+    binds = [f"{host.images.layer}/bin:/bin:ro"]
+    host.images.layers = lambda image_id: []
+    assert await run(service, call("/bin/echo", "hello", host=HostConfig(binds=binds))) == (0, "hello\n")
+
+
 async def test_an_image_of_very_many_layers_can_be_mounted(service: ContainerService, host: Any, call: Any) -> None:
     layers = [host.images.layer]
     for number in range(120):

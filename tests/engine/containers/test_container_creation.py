@@ -119,6 +119,7 @@ def test_defaults_are_filled_in() -> None:
         (HostConfig(port_bindings={"80/tcp": [PortBinding(host_port="-1")]}), "invalid port specification"),
         (HostConfig(ulimits=[Ulimit("nofile", hard=100, soft=-1)]), "ulimit soft limit must be less"),
         (HostConfig(ulimits=[Ulimit("nofile", hard=-5, soft=-7)]), "invalid ulimit nofile"),
+        (HostConfig(extra_hosts=["a:nowhere"]), "invalid IP address in add-host"),
         (HostConfig(memory_reservation=-5), "invalid memory reservation"),
         (HostConfig(binds=["/a\0b:/c"]), "invalid volume specification"),
         (HostConfig(mounts=[Mount(type="bind", source="/a\0b", target="/c")]), "mount path must be absolute"),

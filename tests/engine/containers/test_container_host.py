@@ -35,6 +35,32 @@ def test_a_unified_hierarchy_is_the_root_itself(tmp_path: Path) -> None:
     assert cgroups.hierarchies(tmp_path / "m") == [cgroups.Hierarchy(Path("/sys/fs/cgroup"), True)]
 
 
+@pytest.mark.parametrize("is_v2", [True, False])
+def test_what_can_t_be_frozen_in_time_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_v2: bool) -> None:
+    monkeypatch.setattr(cgroups, "ROOT", tmp_path)
+    monkeypatch.setattr(cgroups, "_FREEZE_TIMEOUT_S", 0.0)
+    groups = cgroups.Groups("parent")
+    groups.is_v2 = is_v2
+    groups.hierarchies = [cgroups.Hierarchy(tmp_path, is_v2, frozenset({"freezer"}))]
+    folder = tmp_path / "parent" / "c"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(groups, "is_frozen", lambda container: False)
+    with pytest.raises(TimeoutError, match="didn't freeze it in time"):
+        groups.freeze("c", frozen=True)
+    place = folder / ("cgroup.freeze" if is_v2 else "freezer.state")
+    assert place.read_text() == ("0" if is_v2 else "THAWED")
+
+
+def test_groups_in_use_don_t_keep_the_others(tmp_path: Path) -> None:
+    groups = cgroups.Groups("parent")
+    groups.hierarchies = [cgroups.Hierarchy(tmp_path / name, False) for name in ("a", "b")]
+    for name in ("a", "b"):
+        (tmp_path / name / "parent" / "c").mkdir(parents=True)
+    (tmp_path / "a" / "parent" / "c" / "file").touch()
+    assert groups.remove("c") is False
+    assert not (tmp_path / "b" / "parent" / "c").exists()
+
+
 def test_mounts_below_a_directory_go_inner_ones_first(tmp_path: Path) -> None:
     top = tmp_path.resolve()
     lines = [

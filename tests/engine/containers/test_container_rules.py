@@ -335,17 +335,24 @@ def test_the_runtime_s_errors_are_told_in_docker_s_words(text: str, code: int, p
 
 def test_hosts_names_the_container_and_what_was_added() -> None:
     text = hostfiles.hosts(
-        "box", "lan", ["10.0.0.2", ""], ["db:1.2.3.4", "5.6.7.8 a b", "host:host-gateway"], "10.0.0.1"
+        "box", "lan", ["10.0.0.2", ""], ["db:1.2.3.4", "5.6.7.8 a b", "host:host-gateway", "six:[::1]"], "10.0.0.1"
     )
     lines = text.splitlines()
     assert lines[0] == "127.0.0.1\tlocalhost"
-    assert lines[-4:] == ["1.2.3.4\tdb", "5.6.7.8\ta b", "10.0.0.1\thost", "10.0.0.2\tbox.lan box"]
+    assert lines[-5:] == ["1.2.3.4\tdb", "5.6.7.8\ta b", "10.0.0.1\thost", "::1\tsix", "10.0.0.2\tbox.lan box"]
 
 
-@pytest.mark.parametrize("entry", ["db", "db:", ":1.2.3.4", ""])
+@pytest.mark.parametrize(
+    "entry", ["db", "db:", ":1.2.3.4", "", "1.2.3.4 ", "a:nowhere", "a:1.2.3.4\n6.6.6.6\tb", "a\n6.6.6.6\tb:1.2.3.4"]
+)
 def test_bad_extra_hosts_are_refused(entry: str) -> None:
-    with pytest.raises(errors.Invalid, match="bad format for add-host"):
+    with pytest.raises(errors.Invalid, match="add-host"):
         hostfiles.extra_lines([entry])
+
+
+def test_the_host_s_gateway_must_be_there() -> None:
+    with pytest.raises(errors.Invalid, match="on no network that has a gateway"):
+        hostfiles.extra_lines(["host:host-gateway"])
 
 
 def test_resolv_conf_keeps_what_the_container_doesn_t_say() -> None:

@@ -68,6 +68,6 @@ async def test_an_image_that_the_disk_refused_leaves_nothing(
     with pytest.raises(errors.RuntimeFailure):
         await put(content)
     assert (content.images, content.names, content.usage()) == ({}, {}, (0, 0))
-    assert [path for path in (tmp_path / "blobs" / "sha256").iterdir()] == []
-    assert [path for path in (tmp_path / "tmp").iterdir()] == []
+    assert list((tmp_path / "blobs" / "sha256").iterdir()) == []
+    assert list((tmp_path / "tmp").iterdir()) == []
     await content.close()
