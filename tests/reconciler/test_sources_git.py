@@ -61,7 +61,12 @@ async def test_a_mirror_follows_a_branch_and_lays_out_its_files(repository: Path
     second = await mirror.resolve("")
     tree = await mirror.tree(second)
     assert second != first and (tree / "a.yaml").read_text() == "two\n"
-    assert [entry.name for entry in tree.parent.iterdir()] == [second]
+    assert {entry.name for entry in tree.parent.iterdir()} == {first, second}
+    (repository / "a.yaml").write_text("three\n")
+    sh(repository, "git", "commit", "-qam", "three")
+    third = await mirror.resolve("")
+    await mirror.tree(third)
+    assert {entry.name for entry in tree.parent.iterdir()} == {second, third}
 
 
 async def test_a_mirror_finds_tags_and_commits_and_names_a_missing_ref(repository: Path, tmp_path: Path) -> None:
@@ -82,6 +87,21 @@ async def test_a_broken_clone_is_made_anew(repository: Path, tmp_path: Path) -> 
             path.chmod(0o644)
             path.write_bytes(b"rubbish")
     assert await mirror.resolve("main") == commit
+
+
+async def test_a_clone_that_lost_a_file_of_the_commit_is_made_anew(repository: Path, tmp_path: Path) -> None:
+    mirror = git.Mirror(str(repository), tmp_path / "state")
+    commit = await mirror.resolve("main")
+    blob = sh(repository, "git", "rev-parse", "HEAD:a.yaml")
+    bare = tmp_path / "state" / "repository.git"
+    for pack in (bare / "objects" / "pack").glob("*.pack"):
+        moved = tmp_path / "pack"
+        pack.rename(moved)
+        subprocess.run(["git", "-C", str(bare), "unpack-objects", "-q"], input=moved.read_bytes(), check=True)
+    (bare / "objects" / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(errors.RuntimeFailure):
+        await mirror.tree(commit)
+    assert (await mirror.tree(await mirror.resolve("main")) / "a.yaml").read_text() == "one\n"
 
 
 async def test_an_unreachable_repository_is_a_temporary_error_without_its_credentials(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ class Mirror:
         self._directory = directory
         self._bare = directory / "repository.git"
         self._trees = directory / "trees"
+        self._kept = ("", "")
 
     async def resolve(self, ref: str) -> str:
         """Fetch, and give the commit that `ref` (a branch, tag or commit; "" for the default branch) stands for.
@@ -117,7 +118,11 @@ class Mirror:
         if not await self._is_sound():
             await self._clone()
         refspecs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "+HEAD:refs/gitops/default")
-        await self._run("fetch", "--quiet", "--prune", "--force", "--no-auto-maintenance", "origin", *refspecs)
+        try:
+            await self._run("fetch", "--quiet", "--prune", "--force", "--no-auto-maintenance", "origin", *refspecs)
+        except errors.Unavailable:
+            await self._drop_if_broken()
+            raise
         names = [f"refs/heads/{ref}", f"refs/tags/{ref}"] if ref else ["refs/gitops/default"]
         if _COMMIT.match(ref):
             names.append(ref)
@@ -128,24 +133,36 @@ class Mirror:
         raise errors.NotFound(f"repository {redact(self.url)} has no branch, tag or commit {ref!r}: check --ref")
 
     async def tree(self, commit: str) -> Path:
-        """A directory with the files of `commit`; those of other commits are removed.
+        """A directory with the files of `commit`; that of the commit before stays, since an apply may still read it.
 
         Raises:
-            errors.RuntimeFailure: git can't lay it out (disk full, broken clone).
+            errors.RuntimeFailure: git can't lay it out (a full disk, a broken clone, which is made anew next time).
         """
         target = self._trees / commit
         if not target.is_dir():
             scratch = self._trees / f".{commit}.partial"
             await asyncio.to_thread(_remove, scratch)
             scratch.mkdir(parents=True, mode=0o700)
-            await self._run(
-                f"--work-tree={scratch}", "checkout", "--quiet", "--force", commit, "--", ".", index=scratch.name
-            )
+            try:
+                await self._run(
+                    f"--work-tree={scratch}", "checkout", "--quiet", "--force", commit, "--", ".", index=scratch.name
+                )
+            except errors.RuntimeFailure:
+                await self._drop_if_broken()
+                raise
             scratch.rename(target)
+        if commit != self._kept[-1]:
+            self._kept = (self._kept[-1], commit)
         for other in self._trees.iterdir():
-            if other != target:
+            if other.name not in self._kept:
                 await asyncio.to_thread(_remove, other)
         return target
+
+    async def _drop_if_broken(self) -> None:
+        """Throw the clone away when objects are missing, which only a walk over all of them shows."""
+        code, _, _ = await self._try("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
+        if code != 0:
+            await asyncio.to_thread(_remove, self._bare)
 
     async def _is_sound(self) -> bool:
         if not (self._bare / "HEAD").is_file():

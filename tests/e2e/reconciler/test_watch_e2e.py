@@ -159,10 +159,14 @@ def test_a_repository_is_followed_from_a_clone_that_mends_itself(
     swarm.wait(lambda: applied(swarm, first), 40, "the repository was not applied")
     for path in swarm_state.rglob("HEAD"):
         shutil.rmtree(path.parent / "objects")
-    (repository / "web.yaml").write_text(service(replicas=3))
+    (repository / "web.yaml").write_text(service(replicas=4))
     second = commit(repository, "more")
     git(repository, "push", "-q", "origin", "main")
-    swarm.wait(lambda: applied(swarm, second) and replicas(swarm) == (3, 3), 40, "the push was not followed: " + (swarm.directory / "watch.log").read_text())
+    swarm.wait(
+        lambda: applied(swarm, second) and replicas(swarm) == (4, 4),
+        40,
+        "the push was not followed: " + (swarm.directory / "watch.log").read_text(),
+    )
     (repository / "image2.yaml").write_text(image("app:v2", "v2"))
     (repository / "web.yaml").write_text(service("app:v2", 4))
     third = commit(repository, "v2")
