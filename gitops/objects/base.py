@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import re
 from typing import Any, TypeVar
@@ -27,8 +28,9 @@ class Full(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 def always(value: T) -> T:
-    """A field's default that is sent even where the struct leaves defaults out (it is not Go's zero value)."""
-    return msgspec.field(default_factory=lambda: value)
+    """A field's default that is sent even where the struct leaves defaults out: clients read it without a look."""
+    # A dict of its own for each object; anything else can't be changed.
+    return msgspec.field(default_factory=lambda: copy.copy(value))
 
 
 class Version(Full, frozen=True):

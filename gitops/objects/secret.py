@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from gitops.objects.base import Version, Wire
+from gitops.objects.base import Version, Wire, always
 
 
 class ConfigSpec(Wire, frozen=True):
     """`data` is base64 on the wire."""
 
     name: str = ""
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: dict[str, str] = always({})
     data: bytes = b""
 
 
@@ -29,7 +29,7 @@ class SecretSpec(Wire, frozen=True):
     """`data` is base64 on the wire, in one direction only."""
 
     name: str = ""
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: dict[str, str] = always({})
     data: bytes = b""
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gitops.objects.base import Full, Version, Wire
+from gitops.objects.base import Full, Version, Wire, always
 from gitops.objects.mount import Mount
 
 
@@ -175,7 +175,7 @@ class TaskSpec(Wire, frozen=True):
     placement: Placement | None = None
     networks: list[NetworkAttachmentConfig] = []
     log_driver: LogDriver | None = None
-    force_update: int = msgspec.field(name="ForceUpdate", default=0)
+    force_update: int = always(0)
     runtime: str = ""
 
 
@@ -241,7 +241,7 @@ class ServiceSpec(Wire, frozen=True):
     """What a user declares."""
 
     name: str = ""
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    labels: dict[str, str] = always({})
     task_template: TaskSpec = msgspec.field(default_factory=TaskSpec)
     mode: ServiceMode = msgspec.field(default_factory=ServiceMode)
     update_config: UpdateConfig | None = None

@@ -43,8 +43,8 @@ class TaskState(enum.StrEnum):
 _RANKS = dict(zip(TaskState, (0, 64, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 800, 832), strict=True))
 
 
-class ContainerStatus(Wire, frozen=True):
-    """What the agent knows of a task's container."""
+class ContainerStatus(Full, frozen=True):
+    """What the agent knows of a task's container; an exit code of 0 is said, too."""
 
     container_id: str = msgspec.field(name="ContainerID", default="")
     pid: int = msgspec.field(name="PID", default=0)
