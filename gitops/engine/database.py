@@ -6,12 +6,14 @@ Leaves to its users: what the tables mean. Each table has one writer; rows are `
 
 Calls are synchronous, about 0.5 ms each, and belong to the thread that opened the database: the event loop's. A
 transaction must not await, or another coroutine's writes would join it.
+
+A damaged file is refused as a whole, before anybody acts on the half of it that can be read.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +32,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 SCHEMA_VERSION = len(MIGRATIONS)
 _BUSY_TIMEOUT_S = 5.0
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database:
@@ -38,15 +41,21 @@ class Database:
     Every method raises `errors.RuntimeFailure` where SQLite refuses (a full disk, a damaged file), chained.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, explains: Sequence[Path] = ()) -> None:
         """Open or create the file at `path`, bring its schema up to date.
+
+        `explains`: directories whose content is garbage to who has an empty database. Where there is any, a missing or
+        empty file was lost, and is refused.
 
         Raises:
             errors.Unsupported: the file was written by a newer version.
-            errors.RuntimeFailure: it can't be opened, or is no database.
+            errors.RuntimeFailure: it can't be opened, is no database, is damaged or lost.
         """
         self.path = path
+        self._explains = explains
         self._depth = 0
+        if not path.exists():
+            self._check_is_first("missing")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._chained("open"):
             self._connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
@@ -141,8 +150,24 @@ class Database:
                 f"{self.path} has schema version {version}, this version of gitops knows up to {SCHEMA_VERSION}: "
                 "run the version that wrote it, or a newer one"
             )
+        if version == 0:
+            self._check_is_first("empty")
         for number in range(version, SCHEMA_VERSION):
             self._migrate(number)
+
+        with self._chained("open"):
+            found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise errors.RuntimeFailure(f"{_damaged(self.path)} ({found})")
+
+    def _check_is_first(self, what: str) -> None:
+        for folder in self._explains:
+            if folder.is_dir() and any(folder.iterdir()):
+                names = " and ".join(str(folder) for folder in self._explains)
+                raise errors.RuntimeFailure(
+                    f"the database {self.path} is {what}, but {folder} is not empty: restore it from a backup, or move "
+                    f"{names} away to begin anew; nothing was changed"
+                )
 
     def _migrate(self, number: int) -> None:
         with self.transaction(), self._chained("migrate"):
@@ -153,13 +178,21 @@ class Database:
         try:
             return base.from_json(body, kind)
         except errors.Invalid as error:
-            raise errors.RuntimeFailure(f"row {key!r} of {table!r} in {self.path} can't be read: {error}") from error
+            raise errors.RuntimeFailure(
+                f"row {key!r} of {table!r} in {self.path} can't be read: {error}; restore the file from a backup"
+            ) from error
 
     @contextmanager
     def _chained(self, verb: str) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                raise errors.RuntimeFailure(f"{_damaged(self.path)} ({error})") from error
             raise errors.RuntimeFailure(
                 f"can't {verb} the database {self.path}: {error}; check the free space and the health of its disk"
             ) from error
+
+
+def _damaged(path: Path) -> str:
+    return f"the database {path} is damaged: restore it from a backup; containers run on, and nothing was changed"

@@ -45,7 +45,8 @@ class Engine:
         self.config = config
         self.spool = config.data_root / "spool"
         """Where archives lie while they are loaded; what a crash left there is cleared at the start."""
-        self.database = Database(config.data_root / "engine.db")
+        explained = [config.data_root / name for name in ("containers", "layers")]
+        self.database = Database(config.data_root / "engine.db", explained)
         self.events = EventBus()
         self.images = ImageService(config, self.database, self.events, unpacker)
         self.volumes = VolumeService(config, self.database, self.events)

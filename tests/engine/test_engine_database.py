@@ -103,3 +103,30 @@ def test_only_root_reads_the_file(path: Path) -> None:
     with database.Database(path):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_empty_database_beside_what_it_explains_is_refused(tmp_path: Path, is_there: bool) -> None:
+    path, folder = tmp_path / "engine.db", tmp_path / "layers"
+    folder.mkdir()
+    database.Database(path, [folder]).close()
+    path.unlink()
+    (folder / "one").mkdir()
+    if is_there:
+        path.write_bytes(b"")
+    with pytest.raises(errors.RuntimeFailure, match=r"engine\.db is (missing|empty), but .*layers is not empty"):
+        database.Database(path, [folder])
+    assert path.exists() == is_there
+
+
+def test_a_damaged_page_is_found_when_the_file_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "engine.db"
+    with database.Database(path) as rows:
+        for number in range(2000):
+            rows.put("table", f"{number}", {"text": "x" * 100})
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff" * 8192)
+    with pytest.raises(errors.RuntimeFailure, match=r"engine\.db is damaged: restore it from a backup"):
+        database.Database(path)
