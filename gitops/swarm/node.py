@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
 from typing import Any
 
 from gitops import errors
@@ -20,7 +19,7 @@ from gitops.objects import base
 from gitops.objects.assignment import Endpoints
 from gitops.objects.node import Node, NodeDescription
 from gitops.objects.system import SwarmInit
-from gitops.swarm import bootstrap
+from gitops.swarm import advertising, bootstrap
 from gitops.swarm.agent.agent import Agent
 from gitops.swarm.agent.executor import Executor
 from gitops.swarm.agent.session import Session
@@ -148,7 +147,7 @@ class SwarmNode:
             if self.state != INACTIVE:
                 raise StateForbids(ALREADY)
             bootstrap.check(request)
-            address = _advertised(request)
+            address = advertising.address_of(request.advertise_addr or "")
             # Without a membership, what is there is what an attempt left behind that didn't finish.
             self._folder.clear()
             ids = IdSource(self._rng)
@@ -236,7 +235,7 @@ class SwarmNode:
         return self._member
 
     def _open(self) -> SqliteStore:
-        return SqliteStore(self._folder.store, self._clock, Seal.load(self._folder.key))
+        return SqliteStore(self._folder.store, self._clock, Seal.load(self._folder.key), is_new=False)
 
     async def _enter(self, membership: Membership, store: SqliteStore) -> _Member:
         member = _Member(self._folder, membership, store, self._executor, self._clock, self._rng)
@@ -280,28 +279,3 @@ def _about_swarm(member: _Member) -> dict[str, Any]:
             "DataPathPort": cluster.data_path_port,
         },
     }
-
-
-def _advertised(request: SwarmInit) -> str:
-    """The address that others would reach this node by, without a port."""
-    given = request.advertise_addr or ""
-    host, _, port = given.rpartition(":")
-    text = (host if port.isdigit() and host else given).strip("[]")
-    if not text:
-        return _own_address()
-    try:
-        socket.getaddrinfo(text, None, flags=socket.AI_NUMERICHOST)
-    except OSError as error:
-        raise errors.Invalid(f"invalid advertise address {given!r}: an IP address is wanted") from error
-    return text
-
-
-def _own_address() -> str:
-    """The source address of the default route; loopback where there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Connecting a datagram socket sends nothing; it only has the kernel choose a route.
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])

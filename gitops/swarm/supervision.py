@@ -7,6 +7,7 @@ import logging
 import random
 from typing import Protocol
 
+from gitops import errors
 from gitops.swarm.clock import Clock
 from gitops.swarm.waiting import backoff, discard
 
@@ -54,5 +55,14 @@ class Supervisor:
                 # One run that ends takes the whole swarm's service with it: anything is worth another try.
                 failures = failures + 1 if self._clock.monotonic() - began < STEADY_S else 1
                 wait = backoff(failures, self._rng, first_s=BACKOFF_S, max_s=BACKOFF_MAX_S)
-                log.exception("%s ended, next attempt in %.1f s: %s", name, wait, error)
+                said = expected(error)
+                log.error("%s ended, next attempt in %.1f s: %s", name, wait, said or error, exc_info=not said)
             await self._clock.sleep(wait)
+
+
+def expected(error: BaseException) -> str:
+    """What an error of ours says, or a group of such errors; "" for any other, which wants its traceback."""
+    if isinstance(error, BaseExceptionGroup):
+        said = [expected(inner) for inner in error.exceptions]
+        return "; ".join(said) if all(said) else ""
+    return str(error) if isinstance(error, errors.GitopsError) else ""

@@ -21,7 +21,7 @@ from gitops.objects import base
 from gitops.objects.secret import Secret
 from gitops.objects.service import Credentials, Service
 from gitops.swarm.store.protocol import KINDS, Change, StoreObject
-from gitops.swarm.store.seal import Seal
+from gitops.swarm.store.seal import WAY_OUT, Seal
 from gitops.swarm.store.snapshot import Snapshot
 from gitops.swarm.store.table import WORDS
 
@@ -38,6 +38,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 SCHEMA_VERSION = len(MIGRATIONS)
 _BUSY_TIMEOUT_S = 5.0
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _KIND_OF = {word: kind for kind, word in WORDS.items()}
 
 
@@ -58,16 +59,21 @@ class Row:
 class Journal:
     """The file, open. Every method raises `errors.RuntimeFailure` where SQLite refuses, chained."""
 
-    def __init__(self, path: Path, seal: Seal, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS) -> None:
-        """Open or create the file at `path`, bring its schema up to date.
+    def __init__(
+        self, path: Path, seal: Seal, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS, *, is_new: bool = True
+    ) -> None:
+        """Open or create the file at `path`, bring its schema up to date. Not `is_new`: it must be there already.
 
         Raises:
             errors.Unsupported: the file was written by a newer version.
-            errors.RuntimeFailure: it can't be opened, is no database, or is sealed with another key.
+            errors.RuntimeFailure: it can't be opened, is no database, is damaged, lost, or sealed with another key.
         """
         self.path = path
         self._seal = seal
         self._migrations = migrations
+        self._is_new = is_new
+        if not is_new and not path.exists():
+            raise errors.RuntimeFailure(f"the store {path} is missing: {WAY_OUT}")
         with self._chained("open"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -139,6 +145,8 @@ class Journal:
             self._connection.execute("PRAGMA synchronous = FULL")
             self.path.chmod(0o600)
             version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        if version == 0 and not self._is_new:
+            raise errors.RuntimeFailure(f"the store {self.path} is empty: {WAY_OUT}")
         known = len(self._migrations)
         if version > known:
             raise errors.Unsupported(
@@ -148,6 +156,10 @@ class Journal:
         for number in range(version, known):
             self._migrate(number)
         self._check_key()
+        with self._chained("open"):
+            found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise errors.RuntimeFailure(f"the store {self.path} is damaged ({found}): {WAY_OUT}")
 
     def _migrate(self, number: int) -> None:
         log.info("bringing %s to schema version %d", self.path, number + 1)
@@ -163,8 +175,8 @@ class Journal:
                 self._connection.execute("INSERT INTO store VALUES (0, ?)", (self._seal.fingerprint,))
         if found is not None and found[0] != self._seal.fingerprint:
             raise errors.RuntimeFailure(
-                f"{self.path} is sealed with key {found[0]}, the key file holds {self._seal.fingerprint}: "
-                "put the right key file in its place"
+                f"{self.path} is sealed with key {found[0]}, the key file {self._seal.origin} holds "
+                f"{self._seal.fingerprint}: put the right key file in its place"
             )
 
     def _decode(self, word: str, object_id: str, body: bytes) -> StoreObject:
@@ -185,6 +197,8 @@ class Journal:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                raise errors.RuntimeFailure(f"the store {self.path} is damaged ({error}): {WAY_OUT}") from error
             raise errors.RuntimeFailure(
                 f"can't {verb} the store {self.path}: {error}; check the free space and the health of its disk"
             ) from error

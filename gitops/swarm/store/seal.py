@@ -17,6 +17,8 @@ from gitops import errors
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
+WAY_OUT = "restore it from a backup, or give the swarm up with `docker swarm leave --force`; tasks run on"
+"""What to do about a file of a swarm that is lost or damaged."""
 _PREFIX = b"\x01"
 """The version of the sealed format."""
 
@@ -24,7 +26,9 @@ _PREFIX = b"\x01"
 class Seal:
     """Seals and opens with one key."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, origin: Path | None = None) -> None:
+        self.origin = origin
+        """The file that the key is from."""
         self._cipher = AESGCM(key)
         self.fingerprint = hashlib.sha256(b"gitops store key" + key).hexdigest()[:16]
         """Tells keys apart without telling the key."""
@@ -50,7 +54,7 @@ class Seal:
             _sync_directory(path.parent)
         except OSError as error:
             raise errors.RuntimeFailure(f"can't write the key file {path}: {error}") from error
-        return cls(key)
+        return cls(key, path)
 
     @classmethod
     def load(cls, path: Path) -> Seal:
@@ -64,7 +68,9 @@ class Seal:
             mode = path.stat().st_mode
             text = path.read_text(encoding="ascii")
         except FileNotFoundError as error:
-            raise errors.NotFound(f"the key file {path} is missing: secrets can't be read without it") from error
+            raise errors.NotFound(
+                f"the key file {path} is missing, and secrets can't be read without it: {WAY_OUT}"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise errors.RuntimeFailure(f"can't read the key file {path}: {error}") from error
         if mode & 0o077:
@@ -72,10 +78,12 @@ class Seal:
         try:
             key = bytes.fromhex(text.strip())
         except ValueError as error:
-            raise errors.RuntimeFailure(f"the key file {path} is damaged: it holds no hexadecimal key") from error
+            raise errors.RuntimeFailure(
+                f"the key file {path} is damaged, it holds no hexadecimal key: {WAY_OUT}"
+            ) from error
         if len(key) != _KEY_BYTES:
-            raise errors.RuntimeFailure(f"the key file {path} is damaged: it holds {len(key)} bytes, not {_KEY_BYTES}")
-        return cls(key)
+            raise errors.RuntimeFailure(f"the key file {path} is damaged, it holds {len(key)} bytes: {WAY_OUT}")
+        return cls(key, path)
 
     def seal(self, data: bytes, context: str) -> bytes:
         """Encrypt `data`; it opens only with the same `context`, so that sealed values can't change places."""

@@ -53,15 +53,17 @@ class _Outcome:
 class SqliteStore:
     """Implements `Store` over the file at `path`."""
 
-    def __init__(self, path: Path, clock: Clock, seal: Seal, *, watch_limit: int = watching.LIMIT) -> None:
-        """Open or create the file and read it into memory; blocks.
+    def __init__(
+        self, path: Path, clock: Clock, seal: Seal, *, is_new: bool = True, watch_limit: int = watching.LIMIT
+    ) -> None:
+        """Open or create the file and read it into memory; blocks. Not `is_new`: it must be there already.
 
         Raises:
             errors.Unsupported: the file was written by a newer version.
             errors.RuntimeFailure: it can't be opened or read, or is sealed with another key.
         """
         self._seal = seal
-        self._journal = Journal(path, seal)
+        self._journal = Journal(path, seal, is_new=is_new)
         try:
             self._memory = MemoryStore(clock, self._journal.read(), watch_limit=watch_limit)
         except BaseException:

@@ -47,7 +47,9 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         TaskDatabase(tmp_path / "tasks.db")
 
 
-def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_damaged_file_is_put_aside_and_a_new_one_begun(tmp_path: Path) -> None:
     (tmp_path / "tasks.db").write_bytes(b"not a database at all, but long enough to look at" * 20)
-    with pytest.raises(errors.RuntimeFailure, match=r"tasks\.db"):
-        TaskDatabase(tmp_path / "tasks.db")
+    database = TaskDatabase(tmp_path / "tasks.db")
+    assert database.records() == []
+    database.close()
+    assert (tmp_path / "tasks.db.damaged").read_bytes().startswith(b"not a database")

@@ -262,7 +262,7 @@ async def test_a_damaged_row_is_named(tmp_path: Path, seal: Seal, statement: str
 
 async def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path, seal: Seal) -> None:
     (tmp_path / "store.db").write_bytes(b"not a database at all, but long enough to look at" * 100)
-    with pytest.raises(errors.RuntimeFailure, match=r"can't open the store .*not a database"):
+    with pytest.raises(errors.RuntimeFailure, match=r"store\.db is damaged .*not a database"):
         open_store(tmp_path, seal)
 
 
