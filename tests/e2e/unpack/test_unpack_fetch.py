@@ -310,9 +310,7 @@ async def test_a_worker_that_dies_is_a_layer_refused(
     assert children(lab.unpacker._pid) == []
 
 
-async def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced(
-    lab: Any, server: Server, fetch: Any
-) -> None:
+async def test_a_zygote_that_dies_takes_its_workers_along_and_is_replaced(lab: Any, server: Server, fetch: Any) -> None:
     task, worker = await held(lab, server, fetch())
     handle = os.pidfd_open(worker)
     former = lab.unpacker._pid
