@@ -275,7 +275,13 @@ def node(spec: NodeSpec) -> list[str]:
 
 
 def cluster(spec: ClusterSpec) -> list[str]:
-    """What is wrong with the swarm's spec."""
+    """What is wrong with the swarm's spec.
+
+    Raises:
+        errors.Unsupported: a default for tasks, which this version doesn't apply.
+    """
+    if spec.task_defaults.log_driver is not None and spec.task_defaults.log_driver.name:
+        raise errors.Unsupported("TaskDefaults.LogDriver is not supported by this version: set it in each service")
     found: list[str] = []
     if spec.name not in ("", "default"):
         found.append("modification of cluster name is not allowed")

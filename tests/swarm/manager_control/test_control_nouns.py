@@ -21,9 +21,10 @@ from gitops.objects.node import (
     NodeSpec,
     NodeStatus,
     Orchestration,
+    TaskDefaults,
 )
 from gitops.objects.secret import ConfigSpec, Secret, SecretSpec
-from gitops.objects.service import ConfigReference, FileTarget, PortConfig, SecretReference
+from gitops.objects.service import ConfigReference, FileTarget, LogDriver, PortConfig, SecretReference
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.manager.control.networks import predefined
 
@@ -369,6 +370,9 @@ async def test_a12_the_cluster_takes_settings_that_can_be(swarm: Any) -> None:
     with pytest.raises(errors.Unsupported, match="autolock"):
         locked = ClusterSpec(encryption_config=EncryptionConfig(auto_lock_managers=True))
         await swarm.control.update_cluster(updated.version.index, locked)
+    logged = ClusterSpec(task_defaults=TaskDefaults(log_driver=LogDriver(name="local")))
+    with pytest.raises(errors.Unsupported, match=r"TaskDefaults\.LogDriver"):
+        await swarm.control.update_cluster(updated.version.index, logged)
 
 
 async def test_tasks_are_the_loops_own(swarm: Any) -> None:
