@@ -51,7 +51,6 @@ def _refuse_unsupported(body: system.SwarmInit) -> None:
         (body.force_new_cluster, "ForceNewCluster"),
         (body.auto_lock_managers, "AutoLockManagers"),
         (body.spec is not None and body.spec.encryption_config.auto_lock_managers, "AutoLockManagers"),
-        (body.availability not in ("", "active"), f"Availability {body.availability!r}"),
     ):
         if is_asked:
             raise errors.Unsupported(f"{what} is not supported by this engine")
