@@ -85,13 +85,20 @@ def read_file(root: Path, path: str, limit: int) -> bytes | None:
     """At most `limit` bytes of the regular file `path` inside the tree; None where there is none."""
     with opened(root) as top:
         try:
-            # Non-blocking: a pipe in the place of the file must not stop the engine.
-            descriptor = syscalls.open_in_root(top, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            found = syscalls.open_in_root(top, path, os.O_PATH)
         except OSError:
             return None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # Looked at before it is opened: what a container has put in the place of the file may be a device of the host,
+        # and to open some of those has consequences.
+        if not stat.S_ISREG(os.fstat(found).st_mode):
             return None
+        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    finally:
+        os.close(found)
+    try:
         return _read_up_to(descriptor, limit)
     finally:
         os.close(descriptor)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gitops.engine import mountinfo, volumes
-from gitops.engine.containers import adoption, cgroups, copyup, processes, rootfs
+from gitops.engine.containers import adoption, cgroups, copyup, processes, rootfs, syscalls
 
 HYBRID = """\
 24 22 0:20 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -113,6 +113,22 @@ def test_a_link_in_the_tree_leads_nowhere_outside(tmp_path: Path) -> None:
     assert rootfs.read_file(root, "/../../outside", 100) == b"inner"
     assert rootfs.read_file(root, "/etc/absolute", 100) is None
     assert rootfs.read_file(root, "/etc/proc", 100) is None
+
+
+def test_what_is_no_file_isn_t_even_opened(tmp_path: Path) -> None:
+    # A pipe stands for a device: to open a watchdog would start it.
+    os.mkfifo(tmp_path / "passwd")
+    (tmp_path / "group").write_text("x")
+    watch = syscalls.Inotify()
+    try:
+        for name in ("passwd", "group"):
+            watch.watch(tmp_path / name, 0x20)  # IN_OPEN
+        assert rootfs.read_file(tmp_path, "/passwd", 100) is None
+        assert list(watch.read()) == []
+        assert rootfs.read_file(tmp_path, "/group", 100) == b"x"
+        assert len(list(watch.read())) == 1
+    finally:
+        watch.close()
 
 
 def test_only_regular_files_are_read_and_only_so_much(tmp_path: Path) -> None:
