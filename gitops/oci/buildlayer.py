@@ -5,6 +5,7 @@ No symlink inside a source directory is followed: it is copied as a symlink.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -67,7 +68,10 @@ def write_layer(entries: Sequence[Entry], file: BinaryIO) -> LayerBlob:
             writer.add(item.member, item.content)
         else:
             # It was seen as a regular file; a symlink that took its place since then is not followed.
-            descriptor = os.open(item.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(item.source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                raise _unreadable(item.source, error) from error
             with open(descriptor, "rb", buffering=0) as content:
                 writer.add(item.member, cast(BinaryIO, content))
     writer.close()
@@ -77,6 +81,12 @@ def write_layer(entries: Sequence[Entry], file: BinaryIO) -> LayerBlob:
     descriptor = file.fileno()
     path = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
     return LayerBlob(size, manifests.OCI_LAYER, diff_id, diff_id, path, 0, lambda: _section(descriptor, size))
+
+
+def _unreadable(path: Path, error: OSError) -> errors.GitopsError:
+    if error.errno in (errno.ENOENT, errno.ELOOP):
+        return errors.Conflict(f"{path} changed while it was read; try again")
+    return errors.Invalid(f"can't read {path}: {error.strerror}")
 
 
 def _section(descriptor: int, size: int) -> BinaryIO:
@@ -137,7 +147,11 @@ def _tree(source: Path, name: bytes, entry: DirectoryEntry) -> Iterator[_Item]:
     if name:
         mode = stat.S_IMODE(status.st_mode) if entry.mode is None else entry.mode | (entry.mode & 0o444) >> 2
         yield _item(name, tarheader.DIRECTORY, mode, entry.uid, entry.gid)
-    for child in sorted(os.scandir(os.fsencode(source)), key=lambda found: found.name):
+    try:
+        children = sorted(os.scandir(os.fsencode(source)), key=lambda found: found.name)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+    for child in children:
         path = Path(os.fsdecode(child.path))
         target = name + b"/" + child.name if name else child.name
         if child.is_symlink():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -215,3 +216,27 @@ def test_an_image_from_scratch_without_layers_is_an_image() -> None:
     document = config(BuildPlan(platform=Platform(os="linux", architecture="arm64", variant="v8")))
     assert (document["os"], document["architecture"], document["variant"]) == ("linux", "arm64", "v8")
     assert manifest.parse_config(json.dumps(document).encode()).rootfs.diff_ids == []
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "kind"),
+    [
+        ("open", FileNotFoundError(errno.ENOENT, "No such file"), errors.Conflict),
+        ("open", OSError(errno.ELOOP, "Too many links"), errors.Conflict),
+        ("open", PermissionError(errno.EACCES, "Permission denied"), errors.Invalid),
+        ("scandir", PermissionError(errno.EACCES, "Permission denied"), errors.Invalid),
+    ],
+)
+def test_a_source_that_can_t_be_read_is_told_by_its_name(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: OSError, kind: type[Exception]
+) -> None:
+    original = getattr(os, call)
+
+    def refuse(path: Any, *args: Any, **options: Any) -> Any:
+        if os.fsdecode(path).startswith(str(tree)):
+            raise error
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(kind, match=str(tree)):
+        layer(DirectoryEntry(tree, "/www"))
