@@ -32,7 +32,7 @@ class _Lazy:
 
 _COMMANDS = {
     "validate": _Lazy("gitops.cli.manifests", "validate", "Check manifests and report every problem at once."),
-    "render": _Lazy("gitops.cli.manifests", "render", "Print manifests after templates and defaults."),
+    "render": _Lazy("gitops.cli.manifests", "render", "Print manifests after their templates are rendered."),
     "diff": _Lazy(
         "gitops.cli.manifests", "diff", "Show what apply would change; exit code 2 where there is something."
     ),
