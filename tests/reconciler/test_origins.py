@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from gitops import errors, manifests
+from gitops.client import EngineClient
 from gitops.reconciler.origins import RepositoryOrigin
 from gitops.reconciler.reconcile import Options, Reconciler
 
@@ -33,7 +35,7 @@ async def load(repository: Path, state: Path, directory: str = "manifests") -> m
     git(repository, "commit", "-q", "-m", "one")
     origin = RepositoryOrigin(f"file://{repository}", "main", directory, state)
     options = Options(manifests.LoadOptions(allow_host=False, secret_key=b"k" * 32))
-    reconciler = Reconciler(None, options)  # type: ignore[arg-type]  (reading manifests takes no engine)
+    reconciler = Reconciler(cast(EngineClient, None), options)  # reading manifests takes no engine
     return reconciler._load(await origin.refresh())
 
 

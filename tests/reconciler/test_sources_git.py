@@ -129,3 +129,27 @@ def test_usual_urls_are_taken(url: str) -> None:
 def test_an_identity_has_no_credentials_and_no_suffix() -> None:
     assert git.identity("https://user:pw@example.com/a/b.git/") == "https://example.com/a/b"
     assert git.identity("file:///srv/a.git") == "/srv/a"
+
+
+def test_what_disappears_while_it_is_removed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "clone"
+    (target / "objects").mkdir(parents=True)
+    git._unless_gone(None, "objects", (FileNotFoundError, FileNotFoundError(), None))
+    git._remove(target)
+    git._remove(target)
+    assert not target.exists()
+    with pytest.raises(errors.RuntimeFailure, match="the clone can't be kept here"):
+        git._make(Path("/proc/nowhere"))
+
+
+def test_a_work_tree_that_git_refuses_to_read_is_an_error_that_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(errors.RuntimeFailure, match="dubious ownership"):
+        git.worktree(tmp_path)

@@ -12,6 +12,7 @@ import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from gitops import errors
@@ -35,7 +36,11 @@ class WorkTree:
 
 
 def worktree(path: Path) -> WorkTree | None:
-    """The work tree around `path`; None outside git or before the first commit."""
+    """The work tree around `path`; None outside git or before the first commit.
+
+    Raises:
+        errors.RuntimeFailure: git refuses to read it.
+    """
     import git
 
     try:
@@ -46,14 +51,21 @@ def worktree(path: Path) -> WorkTree | None:
         if repo.bare or repo.working_tree_dir is None:
             return None
         root = Path(repo.working_tree_dir).resolve()
+        relative = str(path.resolve().relative_to(root))
+        try:
+            is_dirty = bool(repo.git.status("--porcelain", "--untracked-files=all", "--", relative))
+        except git.GitCommandError as error:
+            # Above all a tree of another user, whose configuration could make git run programs as us.
+            said = str(error.stderr).strip().removeprefix("stderr: ").strip("'")
+            raise errors.RuntimeFailure(
+                f"{root}: git does not read this work tree: {_reason(said)}; git -C {root} status says how to allow it"
+            ) from error
         try:
             commit = repo.head.commit.hexsha
         except ValueError:
             return None
         branch = "" if repo.head.is_detached else repo.active_branch.name
         origin = next((remote.url for remote in repo.remotes if remote.name == "origin"), "")
-        relative = str(path.resolve().relative_to(root))
-        is_dirty = bool(repo.git.status("--porcelain", "--untracked-files=all", "--", relative))
         return WorkTree(root, identity(origin) if origin else str(root), commit, branch, is_dirty)
 
 
@@ -142,7 +154,7 @@ class Mirror:
         if not target.is_dir():
             scratch = self._trees / f".{commit}.partial"
             await asyncio.to_thread(_remove, scratch)
-            scratch.mkdir(parents=True, mode=0o700)
+            _make(scratch)
             try:
                 await self._run(
                     f"--work-tree={scratch}", "checkout", "--quiet", "--force", commit, "--", ".", index=scratch.name
@@ -175,7 +187,7 @@ class Mirror:
 
     async def _clone(self) -> None:
         await asyncio.to_thread(_remove, self._bare)
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(self._directory)
         await self._run("init", "--quiet", "--bare", str(self._bare), bare=False)
         await self._run("config", "remote.origin.url", self.url)
 
@@ -240,10 +252,30 @@ async def run(command: list[str], environment: dict[str, str]) -> tuple[int, str
     return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace")
 
 
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise errors.RuntimeFailure(f"{path}: the clone can't be kept here: {error.strerror}") from error
+
+
 def _remove(path: Path) -> None:
+    """Remove whatever is there; somebody else may do so at the same time.
+
+    Raises:
+        errors.RuntimeFailure: it can't be removed.
+    """
     import shutil
 
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
+    try:
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path, onerror=_unless_gone)
+    except OSError as error:
+        raise errors.RuntimeFailure(f"{path}: can't be removed: {error.strerror}") from error
+
+
+def _unless_gone(call: object, path: str, caught: tuple[Any, BaseException, Any]) -> None:
+    if not isinstance(caught[1], FileNotFoundError):
+        raise caught[1]
