@@ -7,12 +7,13 @@ service writes them. A port is reserved before rules lead it anywhere, and freed
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from gitops import errors
 from gitops.engine.database import Database
 from gitops.engine.networks import ipam, records
 from gitops.engine.networks.boundary import PortFailure, PublishedPort, SharedPort
+from gitops.engine.networks.lasting import Lasting
 from gitops.engine.networks.ports import PROTOCOLS, Claim, Reservations, Taken
 from gitops.engine.networks.records import SandboxRecord, SharedPorts
 from gitops.engine.networks.ruleset import MOST_BACKENDS, Publication
@@ -23,18 +24,24 @@ log = logging.getLogger(__name__)
 class Publishing:
     """The host's ports of one engine."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, lasting: Lasting) -> None:
         self._database = database
+        self._lasting = lasting
         self._reservations = Reservations()
         self._shared: dict[Claim, SharedPort] = {}
 
     def load(self, sandboxes: Iterable[SandboxRecord]) -> list[str]:
-        """Take up the ports of a former run; warnings for those that another program took in the meantime."""
+        """Take up the ports of a former run; warnings for those that another program took in the meantime.
+
+        No shared port leads to an address that none of `sandboxes` has: whose it was ended meanwhile.
+        """
         warnings = []
+        live = list(sandboxes)
+        addresses = {leg.address for record in live for leg in record.legs}
         stored = self._database.get(records.SHARED, records.SHARED_KEY, SharedPorts) or SharedPorts()
         for port in stored.ports:
-            self._shared[_shared_claim(port)] = port
-        claims = [_claim(port) for record in sandboxes for port in record.published]
+            self._shared[_shared_claim(port)] = _only(port, lambda address: address in addresses)
+        claims = [_claim(port) for record in live for port in record.published]
         for claim in [*claims, *self._shared]:
             try:
                 self._reservations.take(claim)
@@ -100,9 +107,7 @@ class Publishing:
     def drop(self, address: str) -> bool:
         """Send no new connections of shared ports to `address`; False where none went there."""
         changed = {
-            claim: SharedPort(
-                port.protocol, port.published_port, port.target_port, tuple(a for a in port.addresses if a != address)
-            )
+            claim: _only(port, lambda other: other != address)
             for claim, port in self._shared.items()
             if address in port.addresses
         }
@@ -113,7 +118,7 @@ class Publishing:
 
     def _keep(self) -> None:
         """Store what is shared: after a crash no rule may lead to an address that has another owner by then."""
-        self._database.put(records.SHARED, records.SHARED_KEY, SharedPorts(tuple(self._shared.values())))
+        self._lasting.put_or_later(records.SHARED, records.SHARED_KEY, SharedPorts(tuple(self._shared.values())))
 
     def free(self, claims: Iterable[Claim]) -> None:
         """Free claims that `share` gave up, unless they were shared again since."""
@@ -128,6 +133,12 @@ class Publishing:
             failures.append(PortFailure(port, str(error)))
             return False
         return True
+
+
+def _only(port: SharedPort, is_wanted: Callable[[str], bool]) -> SharedPort:
+    """The port with fewer addresses behind it."""
+    left = tuple(address for address in port.addresses if is_wanted(address))
+    return SharedPort(port.protocol, port.published_port, port.target_port, left)
 
 
 def publications(record: SandboxRecord, address: str) -> list[Publication]:

@@ -20,6 +20,7 @@ from gitops.engine.networks import ipam, links, namespaces, naming, records, res
 from gitops.engine.networks.boundary import Attachment, DNSOptions, Sandbox
 from gitops.engine.networks.catalogue import Catalogue
 from gitops.engine.networks.kernel import Ears, Kernel
+from gitops.engine.networks.lasting import Lasting
 from gitops.engine.networks.records import LegRecord, NetworkRecord, SandboxRecord
 from gitops.objects.network import EndpointResource
 
@@ -36,6 +37,7 @@ class Sandboxes:
         catalogue: Catalogue,
         directory: resolver.Directory,
         kernel: Kernel,
+        lasting: Lasting,
     ) -> None:
         self._instance = config.instance
         self._root = config.run_root / "netns"
@@ -43,16 +45,19 @@ class Sandboxes:
         self._catalogue = catalogue
         self._directory = directory
         self._kernel = kernel
+        self._lasting = lasting
         self._forwarder = resolver.Forwarder()
         self._records: dict[str, SandboxRecord] = {}
         self._servers: dict[str, resolver.Server] = {}
 
     def load(self) -> None:
-        """Read the records, take their addresses."""
+        """Read the records; those that are adopted take their addresses then."""
         self._records = self._database.all(records.SANDBOXES, SandboxRecord)
-        for record in self._records.values():
-            for leg in record.legs:
-                self._take_again(record, leg)
+
+    def take_addresses(self, record: SandboxRecord) -> None:
+        """Take the addresses of a sandbox that is to be adopted; those of others must be given back before."""
+        for leg in record.legs:
+            self._take_again(record, leg)
 
     def _take_again(self, record: SandboxRecord, leg: LegRecord) -> None:
         if self._catalogue.by_id(leg.network_id) is None:
@@ -146,7 +151,11 @@ class Sandboxes:
 
     def save(self, record: SandboxRecord) -> None:
         """Keep a new or changed record."""
-        self._database.put(records.SANDBOXES, record.container_id, record)
+        self._lasting.put(records.SANDBOXES, record.container_id, record)
+        self._records[record.container_id] = record
+
+    def hold(self, record: SandboxRecord) -> None:
+        """Change a record that is about to be removed: in memory only, since the disk may be full."""
         self._records[record.container_id] = record
 
     async def make(self, record: SandboxRecord) -> SandboxRecord:
@@ -184,7 +193,7 @@ class Sandboxes:
             self._directory.drop_container(leg.network_id, container_id)
         path, names = self.path(container_id), [leg.host_link for leg in record.legs]
         await self._kernel.remove_sandbox(path, record.link_group, names)
-        self._database.delete(records.SANDBOXES, container_id)
+        self._lasting.delete_or_later(records.SANDBOXES, container_id)
         self._records.pop(container_id, None)
         self._release(record.legs)
         return record

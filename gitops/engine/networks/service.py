@@ -24,6 +24,7 @@ from gitops.engine.events import EventBus
 from gitops.engine.networks import catalogue, flows, naming, publishing, records, resolver, ruleset
 from gitops.engine.networks.boundary import Attachment, DNSOptions, PortFailure, PublishedPort, Sandbox, SharedPort
 from gitops.engine.networks.kernel import Kernel
+from gitops.engine.networks.lasting import Lasting
 from gitops.engine.networks.records import LegRecord, Names, NetworkRecord, SandboxRecord
 from gitops.engine.networks.rules import RuleKeeper
 from gitops.engine.networks.sandboxes import Sandboxes, bridge_of
@@ -46,15 +47,18 @@ class NetworkService:
         self._kernel = Kernel(config.instance)
         self._catalogue = catalogue.Catalogue(config, database)
         self._directory = resolver.Directory()
-        self._sandboxes = Sandboxes(config, database, self._catalogue, self._directory, self._kernel)
-        self._publishing = publishing.Publishing(database)
+        self._lasting = Lasting(database)
+        self._sandboxes = Sandboxes(config, database, self._catalogue, self._directory, self._kernel, self._lasting)
+        self._publishing = publishing.Publishing(database, self._lasting)
         self._rules = RuleKeeper(self._kernel, naming.table(config.instance), self._wanted_rules)
         self._names: dict[str, Mapping[str, Sequence[str]]] = {}
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._network_lock = asyncio.Lock()
         self._port_lock = asyncio.Lock()
-        self._watch = Watch(self._kernel, self._rules, self._catalogue, self._sandboxes, self._network_lock)
+        self._watch = Watch(
+            self._kernel, self._rules, self._catalogue, self._sandboxes, self._lasting, self._network_lock
+        )
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -78,8 +82,9 @@ class NetworkService:
         for record in self._sandboxes.all():
             if record.container_id not in live_containers:
                 await self._sandboxes.remove(record.container_id)
-            else:
-                await self._adopt(record, live_containers[record.container_id])
+        for record in self._sandboxes.all():
+            self._sandboxes.take_addresses(record)
+            await self._adopt(record, live_containers[record.container_id])
         await self._sweep()
         port_warnings = self._publishing.load(self._sandboxes.all())
         await self._rules.load()
@@ -357,7 +362,12 @@ class NetworkService:
         if out is None:
             return
         is_led_to = bool(record.published)
-        await self._withdraw(record)
+        if record.published:
+            self._sandboxes.hold(msgspec.structs.replace(record, published=()))
+            try:
+                await self._rules.sync()
+            finally:
+                self._publishing.release(record.published)
         if self._publishing.drop(out.address):
             await self._rules.sync()
             is_led_to = True
@@ -416,7 +426,7 @@ class NetworkService:
         self._catalogue.remove(record)
         self._directory.drop(record.id)
         self._names.pop(record.id, None)
-        self._database.delete(records.NAMES, record.id)
+        self._lasting.delete_or_later(records.NAMES, record.id)
         await self._rules.sync()
         await self._kernel.remove_links([record.bridge])
         self._tell("destroy", record)
@@ -436,7 +446,7 @@ class NetworkService:
         """Names of networks that aren't here stay in memory: what never comes must not fill the database."""
         if self._catalogue.by_id(network_id) is not None and network_id in self._names:
             names = {name: list(found) for name, found in self._names[network_id].items()}
-            self._database.put(records.NAMES, network_id, Names(names))
+            self._lasting.put_or_later(records.NAMES, network_id, Names(names))
 
     async def _sweep(self) -> None:
         """Remove links and namespaces of this instance that no record knows: leftovers of a crash."""

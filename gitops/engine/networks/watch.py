@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from gitops import errors
 from gitops.engine.networks.catalogue import Catalogue
 from gitops.engine.networks.kernel import Kernel
+from gitops.engine.networks.lasting import Lasting
 from gitops.engine.networks.records import NetworkRecord
 from gitops.engine.networks.rules import RuleKeeper
 from gitops.engine.networks.sandboxes import Sandboxes, bridge_of, port_flags
@@ -25,13 +26,20 @@ class Watch:
     """One task that looks every few seconds; the kernel counts changes of its tables, so most looks cost nothing."""
 
     def __init__(
-        self, kernel: Kernel, rules: RuleKeeper, catalogue: Catalogue, sandboxes: Sandboxes, lock: asyncio.Lock
+        self,
+        kernel: Kernel,
+        rules: RuleKeeper,
+        catalogue: Catalogue,
+        sandboxes: Sandboxes,
+        lasting: Lasting,
+        lock: asyncio.Lock,
     ) -> None:
         """`lock` is held while a network is made or removed."""
         self._kernel = kernel
         self._rules = rules
         self._catalogue = catalogue
         self._sandboxes = sandboxes
+        self._lasting = lasting
         self._lock = lock
         self._is_filtered = False
         self._lost: set[str] = set()
@@ -58,6 +66,7 @@ class Watch:
 
     async def look(self, *, is_full: bool = False) -> None:
         """Look once; `is_full` whatever the kernel's counter says. Raises errors.RuntimeFailure."""
+        self._lasting.flush()
         await self._look_at_links()
         if await self._kernel.filters_bridges() != self._is_filtered:
             await self._set_port_flags()
