@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -192,23 +191,24 @@ def lay_out(project: Any, image: Any) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def served(swarm: Any, lay_out: Callable[..., Path]) -> Served:
+def served(swarm: Any, lay_out: Callable[..., Path], serve: Callable[[Any, Path], Served]) -> Served:
     """A host with the service applied."""
-    made = Served(swarm, lay_out())
-    made.apply()
-    made.settled()
-    return made
+    return serve(swarm, lay_out())
+
+
+@pytest.fixture
+def serve() -> Callable[[Any, Path], Served]:
+    """Applies manifests to a host that is a swarm."""
+
+    def make(host: Any, path: Path) -> Served:
+        made = Served(host, path)
+        made.apply()
+        made.settled()
+        return made
+
+    return make
 
 
 @pytest.fixture
 def cut_power() -> Callable[[Any], None]:
     return power_cut
-
-
-@pytest.fixture
-def delete() -> Callable[[Any, Path], None]:
-    return remove_tree
-
-
-def nft(host: Any, *words: str) -> Any:
-    return json.loads(host.run("nft", "-j", *words).stdout)
