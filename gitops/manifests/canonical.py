@@ -11,13 +11,15 @@ own hash) is left out. Pure.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gitops import errors
+from gitops.manifests import imagename
 from gitops.manifests.desired import ImageSource
 from gitops.objects import defaults, labels
 from gitops.objects.container import Volume, VolumeCreate
@@ -37,7 +39,6 @@ from gitops.objects.service import (
     ServiceSpec,
     UpdateConfig,
 )
-from gitops.oci import reference as references
 
 if TYPE_CHECKING:
     from gitops.oci.plan import BuildConfig, Entry
@@ -63,8 +64,7 @@ NO_NAMES = Names()
 
 def digest(canonical: Mapping[str, Any]) -> str:
     """SHA-256 over a canonical form, in hex."""
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(canonical, order="sorted")).hexdigest()
 
 
 def service(spec: ServiceSpec, names: Names = NO_NAMES) -> Canonical:
@@ -313,7 +313,7 @@ def _signal(text: str) -> str:
 
 def _image_name(text: str) -> str:
     try:
-        return references.parse(text).with_default_tag().familiar()
+        return imagename.familiar(text)
     except errors.Invalid:
         return text  # an id, or something of another client: compared as it stands
 
@@ -440,14 +440,14 @@ def _clean(value: Canonical) -> Canonical:
     """Without what says nothing: None, "", empty lists and maps; values of maps that people key stay."""
     result: Canonical = {}
     for key, item in value.items():
-        if isinstance(item, dict) and key not in _KEYED:
+        if item and isinstance(item, dict) and key not in _KEYED:
             item = _clean(item)
-        if item is None or (isinstance(item, str | list | dict) and not item):
-            continue
-        result[key] = item
+        if item or isinstance(item, _NUMBERS):
+            result[key] = item
     return result
 
 
+_NUMBERS = (bool, int, float)
 _KEYED = frozenset(
     {
         *("environment", "labels", "ports", "networks", "volumes", "configs", "secrets", "sysctls", "ulimits"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import functools
 import ipaddress
 import re
 from typing import Any
@@ -25,6 +25,8 @@ def constraints(value: Any) -> Any:
     result: list[str] = []
     for index, item in enumerate(value):
         try:
+            if not isinstance(item, str):
+                raise _no_constraint(item)
             text = _constraint(item)
         except PydanticCustomError as error:
             findings.take(error, index)
@@ -36,13 +38,16 @@ def constraints(value: Any) -> Any:
     return result
 
 
-def _constraint(item: Any) -> str:
-    found = _CONSTRAINT.fullmatch(item) if isinstance(item, str) else None
+@functools.lru_cache(maxsize=1024)
+def _constraint(item: str) -> str:
+    found = _CONSTRAINT.fullmatch(item)
     if found is None:
-        raise problem(f"{shown(item)} is no constraint", "as in node.role == worker")
+        raise _no_constraint(item)
     key, operator, value = found["key"], found["operator"], found["value"]
     lower = key.lower()
     if not _LABEL.fullmatch(key) and lower not in KEYS:
+        import difflib  # only needed when something is wrong
+
         near = difflib.get_close_matches(lower, [*KEYS, "node.labels.NAME", "engine.labels.NAME"], 1)
         hint = (
             f'did you mean "{near[0]}"?' if near else f"one of {', '.join(KEYS)}, node.labels.NAME, engine.labels.NAME"
@@ -55,6 +60,10 @@ def _constraint(item: Any) -> str:
     if lower == "node.ip":
         _check_address(value)
     return f"{lower if lower in KEYS else _prefix(key)}{operator}{value}"
+
+
+def _no_constraint(item: object) -> PydanticCustomError:
+    return problem(f"{shown(item)} is no constraint", "as in node.role == worker")
 
 
 def _prefix(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from decimal import Decimal, InvalidOperation
@@ -10,14 +11,17 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, Strict
 
 from gitops import errors
+from gitops.manifests import imagename
 from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.text import scalars
 from gitops.objects.base import MICROSECOND, MILLISECOND, SECOND
-from gitops.oci import reference as references
 
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 Count = Annotated[int, Strict(), Field(ge=0)]
+
+_REMEMBERED = 1024
+"""Texts of each sort whose values are remembered: a thousand services have a handful of different durations."""
 
 NANO = 1_000_000_000
 MIN_CPU = NANO // 1000
@@ -177,7 +181,7 @@ def image(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return references.parse(value).with_default_tag().familiar()
+        return imagename.familiar(value)
     except errors.Invalid as error:
         raise problem(str(error), "as in nginx:1.27, or registry.example/team/app:v1") from error
 
@@ -202,6 +206,11 @@ def duration(value: Any) -> Any:
         raise problem(f"{value} has no unit", f"as in {value}s")
     if not isinstance(value, str):
         raise problem("must be a duration", "as in 10s, 1m30s or 500ms")
+    return _duration(value)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _duration(value: str) -> int:
     if value == "0":
         return 0
     if value.startswith("-"):
@@ -216,6 +225,7 @@ def duration(value: Any) -> Any:
 
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE_HINT = "as in 64M or 1.5G"
 _SHIFT = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 
 
@@ -225,11 +235,16 @@ def size(value: Any) -> Any:
         if value < 0:
             raise problem("can't be negative")
         return int(value)
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        raise problem(f"{shown(value)} is no size" if isinstance(value, float) else "must be a size", _SIZE_HINT)
+    return _size(value)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _size(value: str) -> int:
+    found = _SIZE.fullmatch(value)
     if found is None:
-        raise problem(
-            f"{shown(value)} is no size" if isinstance(value, str | float) else "must be a size", "as in 64M or 1.5G"
-        )
+        raise problem(f"{shown(value)} is no size", _SIZE_HINT)
     total = int(Decimal(found[1]) * (1 << _SHIFT[found[2].lower()]))
     if total > MAX_DURATION:
         raise problem(f"{shown(value)} is too much")
@@ -248,8 +263,13 @@ def cpus(value: Any) -> Any:
     """`0.5` or `"0.5"`, a number of CPUs; to billionths."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise problem("must be a number of CPUs", "as in 0.5")
+    return _cpus(str(value))
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _cpus(value: str) -> int:
     try:
-        number = Decimal(str(value)) * NANO
+        number = Decimal(value) * NANO
     except InvalidOperation as error:
         raise problem(f"{shown(value)} is no number of CPUs", "as in 0.5") from error
     if not number.is_finite() or number < 0 or number > 1_000_000 * NANO:
