@@ -408,7 +408,8 @@ def _entry(entry: Entry, inputs: Mapping[Path, str]) -> Canonical:
     if isinstance(entry, FileEntry):
         return _clean({"content": inputs.get(entry.source, ""), "mode": entry.mode, **owner})
     below = {
-        str(path.relative_to(entry.source)): content
+        # A name may be no UTF-8, which a text of JSON must be.
+        bytes(path.relative_to(entry.source)).decode("utf-8", "backslashreplace"): content
         for path, content in inputs.items()
         if path.is_relative_to(entry.source)
     }

@@ -217,3 +217,16 @@ def test_an_image_changes_with_the_content_and_the_mode_of_its_files(tmp_path: P
     hashes.append(manifests.load(tmp_path).objects[0].hash)
     assert len(set(hashes)) == 4
     assert manifests.load(tmp_path).objects[0].hash == hashes[-1]
+
+
+def test_a_file_whose_name_is_no_utf_8_goes_into_an_image(tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    (tmp_path / "image.yaml").write_text(
+        "apiVersion: gitops/v1\nkind: Image\nmetadata: {name: site}\n"
+        "spec:\n  reference: site:v1\n  build: {layers: [{files: [{from: www, to: /www}]}]}\n"
+    )
+    hashes = set()
+    for name in (b"\xff", b"\xfe", b"\xc3\xa9"):
+        with open(bytes(tmp_path / "www") + b"/" + name, "wb"):
+            hashes.add(manifests.load(tmp_path).objects[0].hash)
+    assert len(hashes) == 3
