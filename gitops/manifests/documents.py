@@ -28,7 +28,7 @@ from gitops.manifests.text import construct, graph
 from gitops.manifests.text.construct import Path
 from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProblem
 
-_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _CACHE_TEXT = 4 << 20
 """Characters of text whose documents are kept, least recently used first to go; models take twenty times that."""
 

@@ -168,6 +168,7 @@ def _file(path: Path, name: str, repository: Repository, renderer: Renderer | No
         if renderer is not None:
             rendered = renderer.render(text)
             file.source = SourceText(name, rendered, is_rendered=True, directory=str(path.parent))
+            graph.check(rendered)
         file.documents = documents.parse(file.source)
     except graph.TextProblem as error:
         if not file.source.text:

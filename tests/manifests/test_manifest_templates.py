@@ -103,3 +103,14 @@ def test_one_child_serves_all_templates() -> None:
         renderer.render("{{ x }}")
         assert child is not None and renderer._child is child
     assert child.poll() is not None
+
+
+@pytest.mark.parametrize("expression", ["'\\ud800'", "'\\0'"])
+def test_characters_that_only_a_template_can_make_are_problems_too(tmp_path: Path, expression: str) -> None:
+    write(tmp_path, web__yaml__j2="apiVersion: gitops/v1\nkind: {{ " + expression + " }}\n")
+    with pytest.raises(errors.InvalidManifest) as caught:
+        manifests.load(tmp_path)
+    (problem,) = caught.value.problems
+    assert (
+        (problem.line, problem.column) == (2, 7) and problem.headline().isprintable() and problem.source.isprintable()
+    )

@@ -142,12 +142,21 @@ def decode(data: bytes) -> str:
         before = data[: error.start].decode("utf-8-sig", "replace")
         line, column = _at(before, len(before))
         raise TextProblem(line, column, f"not UTF-8: byte 0x{data[error.start]:02x}", "save it as UTF-8") from error
+    check(text)
+    return text
+
+
+def check(text: str) -> None:
+    """Refuse what can't be in a YAML text.
+
+    Raises:
+        TextProblem: with characters that YAML forbids, NUL and halves of pairs among them.
+    """
     if found := _FORBIDDEN.search(text):
         line, column = _at(text, found.start())
         code = ord(found.group())
         name = "a NUL byte" if code == 0 else f"the control character U+{code:04X}"
         raise TextProblem(line, column, f"{name} has no place in a YAML file", "remove it")
-    return text
 
 
 def compose(text: str) -> list[Node]:
