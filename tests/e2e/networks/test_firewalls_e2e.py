@@ -41,8 +41,9 @@ async def published(service: NetworkService) -> Sandbox:
 
 def works(world: Any, sandbox: Sandbox) -> bool:
     with world.serve(sandbox.path, 80, "web"), world.serve(world.client, 7000, "outside"):
-        comes_in = not world.fails(world.client, HOST, 8080)
-        goes_out = not world.fails(sandbox.path, CLIENT, 7000)
+        # Patient: a machine may be busy.
+        comes_in = not world.fails(world.client, HOST, 8080, timeout_s=5)
+        goes_out = not world.fails(sandbox.path, CLIENT, 7000, timeout_s=5)
     return comes_in and goes_out
 
 
