@@ -170,7 +170,9 @@ def test_what_no_node_can_hold_ends_with_3_and_the_reason_and_changes_nothing(
 def test_a_rollout_that_fails_ends_with_4_and_the_reason(swarm: Any, project: Any, image: Any) -> None:
     path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
     swarm.gitops("apply", path, "--yes")
-    broken = service().replace("spec:\n", "spec:\n  command: [/bin/sh, -c, 'exit 3']\n")
+    # With a health check the failing tasks never count as running, so that no request is led to one of them.
+    check = "  healthcheck: {test: [CMD, /bin/busybox, 'true'], interval: 1s}\n"
+    broken = service().replace("spec:\n", "spec:\n  command: [/bin/sh, -c, 'exit 3']\n" + check)
     (path / "web.yaml").write_text(broken.replace("parallelism: 2", "parallelism: 1"))
     done = swarm.gitops("apply", path, "--yes", check=False)
     assert done.returncode == 4 and "update paused due to failure" in done.stderr
