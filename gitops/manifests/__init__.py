@@ -6,7 +6,9 @@ wrong. `canonical` is the one normaliser, for what was declared and for what is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from gitops.manifests.desired import (
@@ -41,9 +43,10 @@ def load(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> De
         errors.InvalidManifest: anything wrong in any file, all of it at once.
         errors.NotFound: a path that was given doesn't exist.
     """
-    from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
+    with _without_collector():
+        from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
 
-    return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
+        return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
 
 
 def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> dict[str, str]:
@@ -56,3 +59,18 @@ def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> 
     from gitops.manifests import loading
 
     return loading.render([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A load makes hundreds of thousands of small objects and no cycles; looking for some takes as long again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            # What is there now counts as old, so that the next collection of young objects doesn't search it.
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -50,32 +48,6 @@ class _File:
 
 def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
     """See `gitops.manifests.load`."""
-    with _without_cyclic_gc():
-        return _load(paths, options)
-
-
-def render(paths: Sequence[Path], options: LoadOptions) -> dict[str, str]:
-    """See `gitops.manifests.render`."""
-    files = list(_read(_repositories(paths, options), options))
-    problems = [problem for file in files for problem in file.problems if not file.documents]
-    if problems:
-        raise errors.InvalidManifest(problems)
-    return {file.source.name: file.source.text for file in files}
-
-
-@contextmanager
-def _without_cyclic_gc() -> Iterator[None]:
-    """A load makes hundreds of thousands of small objects and no cycles; collecting among them doubles its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
     repositories = _repositories(paths, options)
     files = list(_read(repositories, options))
     environ = options.environ if options.environ is not None else (os.environ if options.allow_host else {})
@@ -102,6 +74,15 @@ def _load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
         externals=tuple(externals),
         directories=_directories(repositories, files),
     )
+
+
+def render(paths: Sequence[Path], options: LoadOptions) -> dict[str, str]:
+    """See `gitops.manifests.render`."""
+    files = list(_read(_repositories(paths, options), options))
+    problems = [problem for file in files for problem in file.problems if not file.documents]
+    if problems:
+        raise errors.InvalidManifest(problems)
+    return {file.source.name: file.source.text for file in files}
 
 
 def _repositories(paths: Sequence[Path], options: LoadOptions) -> list[tuple[Path, Repository]]:
