@@ -333,6 +333,7 @@ class Launcher:
         has_groups = any(self.groups.folders(container))
         if has_state and self.groups.processes(container):
             await self._runtime.delete(container)
+            await self._runtime.await_conmon(container)
             has_groups = any(self.groups.folders(container))
         if has_groups and not await self.in_thread(self.groups.remove, container):
             raise errors.RuntimeFailure(f"cgroups of {container[:12]} are still in use")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,8 +21,11 @@ from gitops import errors
 from gitops.engine import mountinfo
 from gitops.engine.containers import processes, syscalls
 
+logger = logging.getLogger(__name__)
+
 _CREATE_TIMEOUT_S = 120.0
 _CALL_TIMEOUT_S = 30.0
+_CONMON_TIMEOUT_S = 3.0
 _SYNC_LIMIT = 16384
 
 
@@ -235,6 +239,22 @@ class Runtime:
         if (self.state / container).exists():
             await self.call("delete", "-f", container)
         self.forget(container)
+
+    async def await_conmon(self, container: str) -> None:
+        """Wait until the conmon of a container that was killed has written its word, for a while at most.
+
+        Written after `forget`, it would be taken for the end of the next run.
+        """
+        pid = processes.read_pid(self.bundle(container) / "conmon.pid")
+        descriptor = processes.open_process(pid) if pid is not None and processes.has_word(pid, container) else None
+        if descriptor is None:
+            return
+        try:
+            await asyncio.wait_for(processes.readable(descriptor), _CONMON_TIMEOUT_S)
+        except TimeoutError:
+            logger.warning("container %s: its conmon (pid %d) does not end", container[:12], pid)
+        finally:
+            os.close(descriptor)
 
     def forget(self, container: str) -> None:
         """Remove what the runtime and conmon keep of a container whose processes have ended."""

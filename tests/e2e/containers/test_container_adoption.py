@@ -106,6 +106,20 @@ async def test_a_start_that_was_cut_off_before_the_process_ran_is_undone(host: A
     assert service.get("waiting").state.running
 
 
+async def test_a_conmon_that_is_late_leaves_no_word_for_the_next_run(host: Any, call: Any) -> None:
+    child = Child(host, "before-letting-go")
+    await child.says("started")
+    child.wait()
+    (bundle,) = (host.config.run_root / "bundles").iterdir()
+    conmon = int((bundle / "conmon.pid").read_text())
+    os.kill(conmon, signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(0.3, os.kill, conmon, signal.SIGCONT)
+    service = await host.start()
+    await service.start_container("waiting")
+    assert processes.start_ticks(conmon) is None
+    assert list((host.config.run_root / "exits").iterdir()) == [] and service.get("waiting").state.running
+
+
 async def test_a_process_that_ran_before_it_could_be_stored_is_taken_up(host: Any, call: Any) -> None:
     child = Child(host, "after-letting-go")
     await child.says("started")
