@@ -31,16 +31,14 @@ class _Lazy:
 
 
 _COMMANDS = {
-    "validate": _Lazy("gitops.cli.manifests", "validate", "Check manifests and report every problem at once."),
-    "render": _Lazy("gitops.cli.manifests", "render", "Print manifests after their templates are rendered."),
-    "diff": _Lazy(
-        "gitops.cli.manifests", "diff", "Show what apply would change; exit code 2 where there is something."
-    ),
-    "apply": _Lazy("gitops.cli.manifests", "apply", "Make the engine hold what the manifests say."),
-    "status": _Lazy("gitops.cli.manifests", "status", "Show stacks, their services and where they came from."),
-    "delete": _Lazy("gitops.cli.manifests", "delete", "Remove a stack."),
-    "watch": _Lazy("gitops.cli.manifests", "watch", "Apply again on every change of files, repository or engine."),
-    "resume": _Lazy("gitops.cli.manifests", "resume", "Let watch try a held revision again."),
+    "validate": _Lazy("gitops.cli.validating", "validate", "Check manifests and report every problem at once."),
+    "render": _Lazy("gitops.cli.validating", "render", "Print manifests after their templates are rendered."),
+    "diff": _Lazy("gitops.cli.planning", "diff", "Show what apply would change; exit code 2 where there is something."),
+    "apply": _Lazy("gitops.cli.applying", "apply", "Make the engine hold what the manifests say."),
+    "status": _Lazy("gitops.cli.stacks", "status", "Show stacks, their services and where they came from."),
+    "delete": _Lazy("gitops.cli.applying", "delete", "Remove a stack."),
+    "watch": _Lazy("gitops.cli.watching", "watch", "Apply again on every change of files, repository or engine."),
+    "resume": _Lazy("gitops.cli.stacks", "resume", "Let watch try a held revision again."),
     "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
 }

@@ -52,6 +52,9 @@ class Job:
     images: images.Images
     credentials: Credentials
     timeout_s: float
+    guard: Callable[[], Awaitable[None]] | None = None
+    """Asked before every write and at every look while waiting: raises errors.Refused once this apply has lost its
+    right to go on."""
 
 
 async def run(client: clients.EngineClient, job: Job, report: Report) -> frozenset[str]:
@@ -96,6 +99,8 @@ class _Apply:
     async def _all(self, call: Callable[[Step], Awaitable[bool | None]], steps: Iterable[Step]) -> None:
         async def one(step: Step) -> None:
             async with self._slots:
+                if self._job.guard:
+                    await self._job.guard()
                 self._report(Update(step.kind, step.engine_name, "started", _doing(step)))
                 if await call(step) is not False:
                     self._report(Update(step.kind, step.engine_name, "done", _did(step)))
@@ -215,7 +220,7 @@ class _Apply:
         """Wait for every service of the manifests, changed or not."""
         changed = {step.engine_name for step in self._plan.of("Service", Action.CREATE, Action.UPDATE)}
         names = [item.engine_name for item in self._job.request.desired.of("Service")]
-        await waiting.wait(self._client, names, changed, self._report, self._job.timeout_s)
+        await waiting.wait(self._client, names, changed, self._report, self._job.timeout_s, self._job.guard)
 
     # -- what goes
 

@@ -6,7 +6,7 @@ Objects of others are never touched; one that stands where ours should go is an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from typing import Any
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
-from gitops.reconciler import effects, guards, images, imagesteps, prediction, versions
+from gitops.reconciler import effects, guards, images, imagesteps, prediction, pruning, versions
 from gitops.reconciler.diff import FieldChange, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
@@ -47,7 +47,7 @@ def make(request: Request, live: Live) -> Plan:
     guards.check_externals(request.desired, live)
     guards.check_owners(request.desired, live)
     steps = [_step(item, request, live) for item in request.desired.objects]
-    steps += _pruned(request, live)
+    steps += pruning.steps(request.desired, request.stacks, live)
     wanted = {item.engine_name: item.spec for item in request.desired.of("Service")}
     specs = {
         step.engine_name: settled(spec, live)
@@ -157,39 +157,6 @@ def _versioned_step(base: Step, live: Live) -> Step:
     return replaced(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=(what,), obsolete=obsolete)
 
 
-def _pruned(request: Request, live: Live) -> list[Step]:
-    """What is ours, of these stacks, and not in the manifests; volumes only on an explicit word, so never here."""
-    kept = {(item.kind, item.stack, item.name) for item in request.desired.objects}
-    steps = []
-    for kind, name, found in _owned(live):
-        owner = live.owner(found)
-        if owner is None or owner[1] != kind or owner[0] not in request.stacks or not _prunes(request, owner[0]):
-            continue
-        if (kind, owner[0], owner[2]) not in kept:
-            steps.append(Step(kind, owner[0], owner[2], name, Action.DELETE, _why_gone(request, owner[0])))
-    return sorted(steps, key=lambda step: (step.kind, step.engine_name))
-
-
-def _why_gone(request: Request, stack: str) -> Reason:
-    return Reason.LEFT if request.desired.objects or stack in request.desired.stacks else Reason.STACK
-
-
-def _prunes(request: Request, stack: str) -> bool:
-    settings = request.desired.stacks.get(stack)
-    return settings.prune if settings else True
-
-
-def _owned(live: Live) -> Iterable[tuple[str, str, Mapping[str, str] | None]]:
-    for name, service in live.services.items():
-        yield "Service", name, service.spec.labels
-    for name, network in live.networks.items():
-        yield "Network", name, network.labels
-    for name, secret in live.secrets.items():
-        yield "Secret", name, secret.spec.labels
-    for name, config in live.configs.items():
-        yield "Config", name, config.spec.labels
-
-
 def _with_versions(steps: list[Step], use: versions.Use, request: Request, live: Live) -> list[Step]:
     """The steps, with the former versions of images that go with them, and images that left the manifests."""
     kept = frozenset(name for item in request.desired.of("Image") for name in images.names(item, request.known))
@@ -199,8 +166,8 @@ def _with_versions(steps: list[Step], use: versions.Use, request: Request, live:
         for step in steps
     ]
     for record in records:
-        if _prunes(request, record.stack):
-            found += imagesteps.left(record, kept, use, _why_gone(request, record.stack), live)
+        if pruning.prunes(request.desired, record.stack):
+            found += imagesteps.left(record, kept, use, pruning.reason(request.desired, record.stack), live)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from gitops import client as clients
@@ -50,9 +50,16 @@ class Ids:
 
 
 async def wait(
-    client: clients.EngineClient, names: Collection[str], changed: Collection[str], report: Report, timeout_s: float
+    client: clients.EngineClient,
+    names: Collection[str],
+    changed: Collection[str],
+    report: Report,
+    timeout_s: float,
+    guard: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Return when all services have converged; those in `changed` must stay so for their monitor time.
+
+    `guard` is asked at every look, and ends the wait by what it raises.
 
     What failed before the wait is not held against a service: its cause may be gone.
 
@@ -62,7 +69,7 @@ async def wait(
         errors.NotFound: one was removed meanwhile.
         errors.Unavailable: the engine has not answered for a while.
     """
-    await _Wait(client, names, changed, report, timeout_s).run()
+    await _Wait(client, names, changed, report, timeout_s, guard).run()
 
 
 class _Wait:
@@ -73,7 +80,9 @@ class _Wait:
         changed: Collection[str],
         report: Report,
         timeout_s: float,
+        guard: Callable[[], Awaitable[None]] | None,
     ) -> None:
+        self._guard = guard
         self._client = client
         self._open = set(names)
         self._changed = set(changed)
@@ -91,6 +100,8 @@ class _Wait:
         end = clock() + self._timeout_s
         while self._open:
             begin = clock()
+            if self._guard:
+                await self._guard()
             for progress, monitor_s in await self._look_patiently(begin):
                 self._judge(progress, monitor_s, clock())
             if not self._open:

@@ -1,0 +1,99 @@
+"""The commands that change an engine: apply and delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gitops.cli import common
+
+if TYPE_CHECKING:
+    from gitops.client import EngineClient
+    from gitops.reconciler.reconcile import Prepared
+
+
+@click.command()
+@common.path_argument
+@common.values
+@common.host_option
+@common.take_over_option
+@common.allow_empty_option
+@common.timeout_option
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("--start-engine", is_flag=True, help="Start the built-in engine where none runs, as a swarm of one node.")
+def apply(
+    path: Path,
+    env: str,
+    sets: tuple[str, ...],
+    allowed: tuple[Path, ...],
+    host: str | None,
+    take_over: bool,
+    allow_empty: bool,
+    timeout_s: float,
+    yes: bool,
+    start_engine: bool,
+) -> None:
+    """Make the engine hold what the manifests of PATH say, and wait until it does."""
+    from gitops import manifests
+    from gitops.cli import output, starting
+    from gitops.reconciler import source
+    from gitops.reconciler.reconcile import Reconciler
+
+    load_options = common.load_options(env, sets, allowed)
+    manifests.load(common.existing(path), load_options)  # so that a mistake is told before an engine is started
+    starting.ensure(host, start_engine=start_engine, yes=yes)
+    options = common.reconcile_options(load_options, take_over, allow_empty, timeout_s)
+
+    async def prepare(client: EngineClient) -> Prepared:
+        return await Reconciler(client, options).prepare(source.of_path(path))
+
+    async def carry_out(client: EngineClient) -> None:
+        with common.progress_view() as progress:
+            await Reconciler(client, options).apply(prepared, progress)
+
+    prepared = common.with_client(host, prepare)
+    click.echo(output.plan_text(prepared, common.place(host)))
+    if output.verdict(prepared.plan) == "changes":
+        common.ask("Apply this?", yes)
+    common.with_client(
+        host,
+        carry_out,
+        interrupted="interrupted: what was sent stays and goes on by itself; see gitops status, and apply again to"
+        " finish the rest",
+    )
+    count = len(prepared.request.desired.of("Service"))
+    click.echo(f"Converged: {count} service{'' if count == 1 else 's'} as the manifests say.")
+
+
+@click.command()
+@click.argument("stack")
+@common.host_option
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("--volumes", is_flag=True, help="Remove the stack's volumes too, with their data.")
+def delete(stack: str, host: str | None, yes: bool, volumes: bool) -> None:
+    """Remove all objects of STACK: services, networks, secrets, configs, images; volumes only with --volumes."""
+    from gitops.cli import output
+    from gitops.reconciler import reconcile
+    from gitops.reconciler.plan import Action
+
+    async def prepare(client: EngineClient) -> Prepared:
+        return await reconcile.plan_delete(client, stack, volumes=volumes)
+
+    async def carry_out(client: EngineClient) -> None:
+        with common.progress_view() as progress:
+            await reconcile.delete(client, prepared, stack, progress)
+
+    prepared = common.with_client(host, prepare)
+    click.echo(output.plan_text(prepared, common.place(host)))
+    if prepared.plan.changed:
+        common.ask(f"Delete stack {stack}{' with the data of its volumes' if volumes else ''}?", yes)
+    common.with_client(
+        host,
+        carry_out,
+        interrupted=f"interrupted: what is gone is gone; gitops delete {stack} again removes the rest",
+    )
+    kept = [step.engine_name for step in prepared.plan.of("Volume", Action.NONE)]
+    rest = f" but its volumes, which --volumes removes: {', '.join(kept)}" if kept else ""
+    click.echo(f"Deleted: of stack {stack} there is nothing left{rest}.")

@@ -1,0 +1,146 @@
+"""What the commands on manifests share: options, the client, signals, questions."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gitops import errors
+
+if TYPE_CHECKING:
+    from gitops.client import EngineClient
+    from gitops.manifests import LoadOptions
+    from gitops.reconciler.reconcile import Options
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def values(command: Command) -> Command:
+    """Options of everything that reads manifests."""
+    for option in (
+        click.option(
+            "--allow-host-path",
+            "allowed",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            help="Let manifests read files, and bind-mount, under PATH too.",
+        ),
+        click.option("--set", "sets", multiple=True, metavar="A.B=C", help="A value for templates."),
+        click.option("--env", default="", metavar="NAME", help="Lay values.NAME.yaml over values.yaml."),
+    ):
+        command = option(command)
+    return command
+
+
+host_option = click.option(
+    "-H", "--host", metavar="HOST", help="The engine, as unix://PATH; else GITOPS_HOST, else ours."
+)
+path_argument = click.argument("path", type=click.Path(path_type=Path))
+take_over_option = click.option("--take-over", is_flag=True, help="Take a stack over from another source.")
+allow_empty_option = click.option("--allow-empty", is_flag=True, help="Do it though there are no manifests at all.")
+timeout_option = click.option(
+    "--timeout", "timeout_s", default=600.0, metavar="SECONDS", help="How long to wait for services."
+)
+
+
+def load_options(
+    env: str, sets: tuple[str, ...], allowed: tuple[Path, ...], *, allow_host: bool = True, key: bytes = b""
+) -> LoadOptions:
+    from gitops import manifests
+    from gitops.reconciler import secretkey
+
+    return manifests.LoadOptions(
+        env=env, sets=sets, allow_host=allow_host, allow_host_paths=allowed, secret_key=key or secretkey.read()
+    )
+
+
+def reconcile_options(load: LoadOptions, take_over: bool, allow_empty: bool, timeout_s: float = 600.0) -> Options:
+    from gitops.reconciler import reconcile
+
+    return reconcile.Options(load, take_over, allow_empty, timeout_s)
+
+
+def existing(path: Path | None) -> Path:
+    if path is None or not path.exists():
+        raise errors.NotFound(f"{path}: no such file or directory")
+    return path
+
+
+def with_client(
+    host: str | None, run: Callable[[EngineClient], Coroutine[Any, Any, T]], interrupted: str = "interrupted"
+) -> T:
+    """Run a call with a client.
+
+    Raises:
+        click.exceptions.Exit: a signal ended it, with the shell's code for that.
+    """
+    from gitops import client as clients
+
+    async def connected() -> T:
+        async with clients.connect(host) as client:
+            return await run(client)
+
+    ended = run_work(connected())
+    if isinstance(ended, signal.Signals):
+        click.echo(interrupted, err=True)
+        raise click.exceptions.Exit(128 + ended)
+    return ended
+
+
+def run_work(work: Coroutine[Any, Any, T]) -> T | signal.Signals:
+    """What comes of `work`, or the signal that ended it: it is cancelled, so that it can leave things in order."""
+    import asyncio
+
+    ended: list[signal.Signals] = []
+
+    async def guarded() -> T:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(work)
+
+        def end(number: signal.Signals) -> None:
+            ended.append(number)
+            task.cancel()  # asked again, it doesn't even finish its last words
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, end, number)
+        return await task
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+        return ended[0]
+
+
+def place(host: str | None) -> str:
+    from gitops.client import endpoint
+
+    return endpoint.resolve(host).host
+
+
+def progress_view(is_terminal: bool | None = None) -> Any:
+    from gitops.cli.progress import Progress
+
+    return Progress(is_terminal=sys.stdout.isatty() if is_terminal is None else is_terminal)
+
+
+def ask(question: str, yes: bool) -> None:
+    """A yes on a terminal; elsewhere nothing is done without --yes.
+
+    Raises:
+        errors.Refused: declined.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise errors.Refused("there is no terminal to ask on: say --yes")
+    if not click.confirm(question):
+        raise errors.Refused("declined, nothing was changed")

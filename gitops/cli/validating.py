@@ -1,0 +1,41 @@
+"""The commands that talk to no engine: validate and render."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gitops import errors
+from gitops.cli import common
+
+
+@click.command()
+@common.path_argument
+@common.values
+def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> None:
+    """Check the manifests of PATH and report every problem at once. Talks to no engine."""
+    from gitops import manifests
+
+    found = manifests.load(path, common.load_options(env, sets, allowed, key=b"validate"))
+    if not found.objects and not found.externals:
+        raise errors.Invalid(
+            f"no manifests in {path}: files end in .yaml, .yml or .j2 and begin with apiVersion: gitops/v1"
+        )
+    kinds = {item.kind for item in found.objects}
+    counts = [f"{len(found.of(kind))} {kind}" for kind in ("Image", "Network", "Volume", "Secret", "Config", "Service")]
+    counts = [text for text in counts if text.partition(" ")[2] in kinds]
+    click.echo(f"{path} is valid: {', '.join(counts)}")
+
+
+@click.command()
+@common.path_argument
+@common.values
+def render(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> None:
+    """Print the manifests of PATH as they are after their templates are rendered."""
+    from gitops.manifests import loading
+
+    texts = loading.render([common.existing(path)], common.load_options(env, sets, allowed, key=b"render"))
+    for name, text in texts.items():
+        body = text.removeprefix("---\n").rstrip("\n")
+        click.echo(f"---\n# {name}\n{body}")
