@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gitops import errors
-from gitops.manifests import imagename
+from gitops.manifests import extensions, imagename
 from gitops.manifests.desired import ImageSource
 from gitops.objects import defaults, labels
 from gitops.objects.container import Volume, VolumeCreate
@@ -77,7 +77,9 @@ def service(spec: ServiceSpec, names: Names = NO_NAMES) -> Canonical:
     result["ports"] = _ports(spec.endpoint_spec)
     if template.log_driver and (template.log_driver.name or template.log_driver.options):
         result["logging"] = _clean({"driver": template.log_driver.name, "options": dict(template.log_driver.options)})
-    result["deploy"] = _deploy(spec)
+    ours, ours_of_deploy, rest = extensions.canonical(spec.labels)
+    result |= ours
+    result["deploy"] = _deploy(spec, rest) | ours_of_deploy
     return _clean(result)
 
 
@@ -116,14 +118,14 @@ def _container(spec: ContainerSpec, names: Names) -> Canonical:
     }
 
 
-def _deploy(spec: ServiceSpec) -> Canonical:
+def _deploy(spec: ServiceSpec, own_labels: Mapping[str, str]) -> Canonical:
     mode, replicas = _mode(spec)
     policy = defaults.restart_policy(spec.task_template.restart_policy)
     return {
         "mode": mode,
         "replicas": replicas,
         "endpoint_mode": spec.endpoint_spec.mode if spec.endpoint_spec else None,
-        "labels": _labels(spec.labels),
+        "labels": _labels(own_labels),
         "update_config": _update(spec.update_config),
         "rollback_config": _update(spec.rollback_config),
         "restart_policy": {
@@ -452,7 +454,7 @@ _NUMBERS = (bool, int, float)
 _KEYED = frozenset(
     {
         *("environment", "labels", "ports", "networks", "volumes", "configs", "secrets", "sysctls", "ulimits"),
-        *("extra_hosts", "driver_opts", "options", "env", "files"),
+        *("extra_hosts", "depends_on", "driver_opts", "options", "env", "files"),
     }
 )
 """Maps with keys of people: an empty value in them says something (`environment.DEBUG` is set, and empty)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gitops.objects.container import VolumeCreate
 from gitops.objects.network import NetworkCreate
@@ -55,6 +55,17 @@ class ImageSource:
     build: BuildSource | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What a service waits for before it is made or changed."""
+
+    engine_name: str
+    """The other service, by its name on the engine."""
+    condition: Literal["started", "healthy", "completed_successfully"] = "started"
+    required: bool = True
+    """Whether its failing to get there keeps this service from being applied."""
+
+
 Spec = ServiceSpec | NetworkCreate | VolumeCreate | SecretSpec | ConfigSpec | ImageSource
 
 
@@ -79,6 +90,10 @@ class Desired:
     """SHA-256 of `canonical`, in hex."""
     needs: tuple[tuple[str, str], ...] = ()
     """Kind and engine name of what must exist before, external objects included."""
+    depends_on: tuple[Dependency, ...] = ()
+    """The services that it waits for, by name in order; they need not be in `needs`."""
+    deadline_ns: int | None = None
+    """How long its rollout may take, in nanoseconds; None: whatever the apply allows."""
     positions: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
     """Line and column of each field that is written: `spec.deploy.update_config.delay`, `spec.ports[0]`."""
 

@@ -233,9 +233,12 @@ def _services(catalog: Catalog) -> list[Desired]:
     items = list(catalog.of("Service"))
     if not items:
         return []
-    from gitops.manifests.convert import service
+    from gitops.manifests.convert import dependencies, service
 
-    return [service.convert(catalog, item) for item in items]
+    found = [(item, service.convert(catalog, item)) for item in items]
+    if not catalog.is_incomplete:
+        dependencies.check_cycles(catalog, found)
+    return [desired for _, desired in found]
 
 
 def _default_network(stack: str, item: Item) -> Item:

@@ -6,6 +6,8 @@ STACK = "gitops.stack"
 KIND = "gitops.kind"
 NAME = "gitops.name"
 HASH = "gitops.hash"
+EXTENSION = "gitops.x."
+"""Before the path of a manifest's field that the API has no place for."""
 NAMESPACE = "com.docker.stack.namespace"
 """Docker's own, so that `docker stack` sees our stacks."""
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from gitops.manifests import canonical
 from gitops.manifests.catalog import Item
-from gitops.manifests.desired import Desired, Spec
+from gitops.manifests.desired import Dependency, Desired, Spec
 from gitops.manifests.kinds.healthcheck import HealthcheckFields
 from gitops.objects.service import HealthConfig
 
 
 def desired(
-    item: Item, spec: Spec, form: canonical.Canonical, digest: str, needs: tuple[tuple[str, str], ...] = ()
+    item: Item,
+    spec: Spec,
+    form: canonical.Canonical,
+    digest: str,
+    needs: tuple[tuple[str, str], ...] = (),
+    depends_on: tuple[Dependency, ...] = (),
+    deadline_ns: int | None = None,
 ) -> Desired:
     """An item's object, whole."""
     return Desired(
@@ -23,6 +29,8 @@ def desired(
         canonical=form,
         hash=digest,
         needs=needs,
+        depends_on=depends_on,
+        deadline_ns=deadline_ns,
         positions=item.document.positions,
     )
 

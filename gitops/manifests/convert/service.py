@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gitops.manifests import canonical
+from gitops.manifests import canonical, extensions
 from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item, owner_labels
-from gitops.manifests.convert import mounts
+from gitops.manifests.convert import dependencies, mounts
 from gitops.manifests.convert.common import desired, healthcheck
 from gitops.manifests.convert.environment import environment
 from gitops.manifests.desired import Desired
@@ -49,9 +49,16 @@ def convert(catalog: Catalog, item: Item) -> Desired:
     if spec.image in catalog.images:
         needs.append(("Image", spec.image))
     container = _container(catalog, item, spec, needs)
+    waits = dependencies.resolve(catalog, item, spec)
+    ours = extensions.labels_of(waits, deploy.deadline)
     service = ServiceSpec(
         name=item.engine_name,
-        labels=(model.metadata.labels or {}) | (deploy.labels or {}) | owner_labels("Service", item.stack, item.name),
+        labels={
+            **(model.metadata.labels or {}),
+            **(deploy.labels or {}),
+            **ours,
+            **owner_labels("Service", item.stack, item.name),
+        },
         task_template=TaskSpec(
             container_spec=container,
             resources=_resources(deploy.resources),
@@ -68,7 +75,7 @@ def convert(catalog: Catalog, item: Item) -> Desired:
     form = canonical.service(service)
     digest = canonical.digest(form)
     service.labels[labels.HASH] = digest
-    return desired(item, service, form, digest, tuple(dict.fromkeys(needs)))
+    return desired(item, service, form, digest, tuple(dict.fromkeys(needs)), waits, deploy.deadline)
 
 
 def _container(catalog: Catalog, item: Item, spec: kind.ServiceSpec, needs: list[Need]) -> ContainerSpec:

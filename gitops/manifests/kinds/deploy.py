@@ -129,12 +129,17 @@ def _endpoint_mode(value: Any) -> Any:
     return value
 
 
+def _deadline(value: int) -> int:
+    if value == 0:
+        raise problem("nothing is done in no time", "as in 5m, or leave it out")
+    return value
+
+
 class Deploy(Model):
     """How the service is deployed."""
 
     NOT_YET: ClassVar = {
         "max_concurrent": "",
-        "deadline": "",
         "min_available": "",
         "wave": "",
         "autoscale": "write replicas",
@@ -162,3 +167,6 @@ class Deploy(Model):
     restart_policy: RestartPolicy | None = optional("When a task that ended is replaced.")
     resources: Annotated[Resources, AfterValidator(_sane)] | None = optional("Limits and reservations.")
     placement: Placement | None = optional("Which nodes may run the tasks.")
+    deadline: Annotated[Duration, AfterValidator(_deadline)] | None = optional(
+        "How long a rollout of it may take before the apply fails."
+    )

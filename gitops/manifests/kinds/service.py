@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gitops.manifests.kinds.base import Manifest, Model, optional
+from gitops.manifests.kinds.dependencies import DependsOn
 from gitops.manifests.kinds.deploy import Deploy
 from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.kinds.healthcheck import Healthcheck
@@ -34,7 +35,6 @@ from gitops.manifests.kinds.values import (
 _RESOURCES = "use deploy.resources"
 _LATER = {
     "pull_policy": "an image is pulled when the engine doesn't have it",
-    "depends_on": "services start together, and find each other by name",
     "restart": "use deploy.restart_policy",
     "scale": "use deploy.replicas",
     "container_name": "a service has many containers; they are named after it",
@@ -240,6 +240,7 @@ class ServiceSpec(Model):
     labels: Labels | None = optional("Labels of the containers.")
     healthcheck: Healthcheck | None = optional("How its health is checked.")
     ports: list[Port] | None = optional("Published ports.")
+    depends_on: DependsOn | None = optional("Services that must be there before: names, or a map with conditions.")
     networks: Networks | None = optional("Networks that it joins; default: the stack's own, `default`.")
     volumes: list[Mount] | None = optional("Mounts.")
     tmpfs: OneOrTexts | None = optional("Paths that get an empty file system in memory.")
