@@ -384,7 +384,12 @@ def config(spec: ConfigSpec) -> Canonical:
 
 def image(source: ImageSource) -> Canonical:
     """Where an image comes from. What is live is compared by its id, which a client knows once it has built it."""
-    result: Canonical = {"reference": source.reference, "pull": source.pull, "archive": source.archive_digest}
+    result: Canonical = {
+        "reference": source.reference,
+        "pull": source.pull,
+        "archive": source.archive_digest,
+        "push": source.push,
+    }
     if source.build is not None:
         build = source.build
         result["build"] = {

@@ -53,6 +53,9 @@ class ImageSource:
     archive_digest: str = ""
     """`sha256:…` over the archive's file, or over the layout's `index.json`."""
     build: BuildSource | None = None
+    push: str = ""
+    """Where a swarm whose nodes have a registry in common pulls what was built or archived from, in the familiar form
+    with a tag: `registry.example/team/app:v1`; "" is nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

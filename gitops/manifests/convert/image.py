@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gitops.manifests import canonical
@@ -11,6 +12,7 @@ from gitops.manifests.desired import BuildSource, Desired, ImageSource
 from gitops.manifests.kinds import image as kind
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Refused, archive_digest
+from gitops.oci import reference as references
 from gitops.oci.plan import BuildConfig, ContentEntry, DirectoryEntry, Entry, FileEntry, LinkEntry
 
 _CONTENT_MODE = 0o644
@@ -40,8 +42,16 @@ def convert(catalog: Catalog, item: Item) -> Desired:
         assert spec.build is not None
         source = ImageSource(item.engine_name, build=_build(catalog, item, spec.build))
         needs = (("Image", spec.build.base),) if spec.build.base else ()
+    if spec.push is not None:
+        source = replace(source, push=_pushed(spec.push, item.engine_name))
     form = canonical.image(source)
     return desired(item, source, form, canonical.digest(form), needs)
+
+
+def _pushed(repository: str, own: str) -> str:
+    """The reference in the registry: the tag that is written, or the one that the image has on the engine."""
+    wanted = references.parse(repository)
+    return wanted.familiar() if wanted.tag else f"{wanted.familiar()}:{references.parse(own).tag or 'latest'}"
 
 
 def _archive(catalog: Catalog, item: Item, text: str) -> ImageSource:

@@ -193,6 +193,18 @@ class Build(Model):
     config: RunConfig | None = optional("What the image runs.")
 
 
+def _push(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed = references.parse(value)
+    except errors.Invalid as error:
+        raise problem(str(error), "as in registry.example/team/app, or with a tag") from error
+    if parsed.digest:
+        raise problem(f"{shown(value)} has a digest", "leave it out: the image decides it")
+    return parsed.familiar()
+
+
 class ImageSpec(Model):
     """Exactly one of pull, archive, build."""
 
@@ -214,6 +226,9 @@ class ImageSpec(Model):
     pull: Annotated[Pull, AfterValidator(_tag_or_digest)] | None = optional("From a registry.")
     archive: Archive | None = optional("From a local archive.")
     build: Build | None = optional("From files of the repository.")
+    push: Annotated[str, BeforeValidator(_push, json_schema_input_type=str)] | None = optional(
+        "Where a swarm of several nodes pulls it from: a repository of a registry; default tag: that of reference."
+    )
 
 
 def _one_source(spec: ImageSpec) -> ImageSpec:
@@ -225,6 +240,8 @@ def _one_source(spec: ImageSpec) -> ImageSpec:
         raise problem("reference is missing", "give the name that the image has on the engine, as in app:v1")
     if spec.reference is not None and "@" in spec.reference:
         raise problem("a name on the engine has no digest", "write the digest under pull", "reference")
+    if spec.push is not None and spec.pull is not None:
+        raise problem("what is pulled is in a registry already", "leave it out", "push", on_key=True)
     return spec
 
 
