@@ -82,8 +82,12 @@ def check_service(data: bytes) -> None:
     container = template.get("ContainerSpec")
     if not isinstance(container, Mapping):
         return
-    if _is_asking(container.get("Privileges")):
-        raise errors.Unsupported("ContainerSpec.Privileges is not supported by this engine")
+    privileges = container.get("Privileges")
+    context = privileges.get("SELinuxContext") if isinstance(privileges, Mapping) else None
+    if isinstance(privileges, Mapping) and _is_asking(privileges.get("CredentialSpec")):
+        raise errors.Unsupported("ContainerSpec.Privileges.CredentialSpec is not supported by this engine")
+    if isinstance(context, Mapping) and any(context.get(name) for name in ("User", "Role", "Type", "Level")):
+        raise errors.Unsupported("ContainerSpec.Privileges.SELinuxContext is not supported by this engine: Disable is")
     for item in container.get("Configs") or ():
         if isinstance(item, Mapping) and item.get("Runtime"):
             raise errors.Unsupported("ContainerSpec.Configs[].Runtime is not supported by this engine")

@@ -29,6 +29,7 @@ from gitops.objects.service import (
     FileTarget,
     Limits,
     PortConfig,
+    Privileges,
     Resources,
     SecretReference,
 )
@@ -175,8 +176,26 @@ def _host_config(task: Task, spec: ContainerSpec, expand: Expander, mode: str) -
         pids_limit=limits.pids or None,
         ulimits=list(spec.ulimits) or None,
         init=spec.init,
+        security_opt=security(spec.privileges) or None,
         mounts=[_mount(mount, expand) for mount in spec.mounts] or None,
     )
+
+
+def security(privileges: Privileges | None) -> list[str]:
+    """The options of a container that a service's privileges mean. Defaults of the engine need no word."""
+    if privileges is None:
+        return []
+    seccomp, armor, context = privileges.seccomp, privileges.app_armor, privileges.selinux_context
+    found = ["no-new-privileges=true"] if privileges.no_new_privileges else []
+    if seccomp is not None and seccomp.mode == "unconfined":
+        found.append("seccomp=unconfined")
+    if seccomp is not None and seccomp.mode == "custom":
+        found.append(f"seccomp={seccomp.profile.decode()}")
+    if armor is not None and armor.mode == "disabled":
+        found.append("apparmor=unconfined")
+    if context is not None and context.disable:
+        found.append("label=disable")
+    return found
 
 
 def _mount(mount: Mount, expand: Expander) -> Mount:

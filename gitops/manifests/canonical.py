@@ -34,7 +34,9 @@ from gitops.objects.service import (
     NetworkAttachmentConfig,
     Placement,
     PortConfig,
+    Privileges,
     ResourceRequirements,
+    SeccompOptions,
     SecretReference,
     ServiceSpec,
     UpdateConfig,
@@ -47,6 +49,7 @@ Canonical = dict[str, Any]
 UNSET: Mapping[str, Any] = {"unset": True}
 """The value of a variable that is named without a value: the image's one is taken away."""
 _VERSION_DIGITS = 12
+_JOBS = ("replicated-job", "global-job")
 _NETWORK_OPTIONS_OF_ENGINE = ("com.docker.network.driver.overlay.vxlanid_list",)
 
 
@@ -107,6 +110,7 @@ def _container(spec: ContainerSpec, names: Names) -> Canonical:
         "secrets": _file_uses(spec.secrets, names),
         "cap_add": _capabilities(spec.capability_add),
         "cap_drop": _capabilities(spec.capability_drop),
+        "security_opt": _privileges(spec.privileges),
         "sysctls": dict(spec.sysctls),
         "ulimits": {limit.name: {"soft": limit.soft, "hard": limit.hard} for limit in spec.ulimits},
         "dns": list(dns.nameservers) if dns else None,
@@ -118,18 +122,54 @@ def _container(spec: ContainerSpec, names: Names) -> Canonical:
     }
 
 
+def _privileges(found: Privileges | None) -> Canonical | None:
+    if found is None:
+        return None
+    context, credentials = found.selinux_context, found.credential_spec
+    return {
+        "no-new-privileges": found.no_new_privileges or None,
+        "seccomp": _seccomp(found.seccomp),
+        "apparmor": "unconfined" if found.app_armor and found.app_armor.mode == "disabled" else None,
+        "label": {
+            "disable": context.disable or None,
+            "user": context.user,
+            "role": context.role,
+            "type": context.type,
+            "level": context.level,
+        }
+        if context
+        else None,
+        "credential_spec": {
+            "config": credentials.config,
+            "file": credentials.file,
+            "registry": credentials.registry,
+        }
+        if credentials
+        else None,
+    }
+
+
+def _seccomp(found: SeccompOptions | None) -> str | None:
+    if found is None or found.mode in ("", "default"):
+        return None
+    return f"sha256:{hashlib.sha256(found.profile).hexdigest()}" if found.mode == "custom" else found.mode
+
+
 def _deploy(spec: ServiceSpec, own_labels: Mapping[str, str]) -> Canonical:
     mode, replicas = _mode(spec)
     policy = defaults.restart_policy(spec.task_template.restart_policy)
+    is_job = mode in _JOBS
     return {
         "mode": mode,
         "replicas": replicas,
+        "max_concurrent": _max_concurrent(spec),
         "endpoint_mode": spec.endpoint_spec.mode if spec.endpoint_spec else None,
         "labels": _labels(own_labels),
-        "update_config": _update(spec.update_config),
-        "rollback_config": _update(spec.rollback_config),
+        "update_config": None if is_job else _update(spec.update_config),
+        "rollback_config": None if is_job else _update(spec.rollback_config),
         "restart_policy": {
-            "condition": policy.condition,
+            # A job that completed is never run again; `any` is then no more than `on-failure`.
+            "condition": "on-failure" if is_job and policy.condition == "any" else policy.condition,
             "delay": policy.delay,
             "max_attempts": policy.max_attempts,
             "window": policy.window,
@@ -146,8 +186,14 @@ def _mode(spec: ServiceSpec) -> tuple[str, int | None]:
     if mode.global_job is not None:
         return "global-job", None
     if mode.replicated_job is not None:
-        return "replicated-job", mode.replicated_job.total_completions
+        total = mode.replicated_job.total_completions
+        return "replicated-job", _max_concurrent(spec) if total is None else total
     return "replicated", mode.replicated.replicas if mode.replicated else None
+
+
+def _max_concurrent(spec: ServiceSpec) -> int | None:
+    job = spec.mode.replicated_job
+    return None if job is None else 1 if job.max_concurrent is None else job.max_concurrent
 
 
 def _update(config: UpdateConfig | None) -> Canonical:
@@ -341,7 +387,7 @@ def network(value: NetworkCreate | NetworkResource | NetworkObject, declared: Ne
     pools = _pools(ipam)
     if declared is not None:
         asked = _pools(declared.ipam)
-        pools = {subnet: pool if asked.get(subnet, pool) else {} for subnet, pool in pools.items()} if asked else {}
+        pools = {subnet: _asked(pool, asked.get(subnet, pool)) for subnet, pool in pools.items()} if asked else {}
     result = _clean(
         {
             "driver": driver or "overlay",
@@ -356,9 +402,16 @@ def network(value: NetworkCreate | NetworkResource | NetworkObject, declared: Ne
     return result
 
 
-def _pools(ipam: IPAM | None) -> dict[str, dict[str, str]]:
+def _asked(pool: Canonical, asked: Canonical) -> Canonical:
+    """A live pool without what the engine chose by itself."""
+    return {key: value for key, value in pool.items() if key in asked}
+
+
+def _pools(ipam: IPAM | None) -> dict[str, Canonical]:
     return {
-        pool.subnet: {"gateway": pool.gateway} if pool.gateway else {}
+        pool.subnet: _clean(
+            {"gateway": pool.gateway, "ip_range": pool.ip_range, "aux_addresses": dict(pool.auxiliary_addresses)}
+        )
         for pool in (ipam.config if ipam and ipam.config else ())
         if pool.subnet
     }
@@ -459,7 +512,7 @@ _NUMBERS = (bool, int, float)
 _KEYED = frozenset(
     {
         *("environment", "labels", "ports", "networks", "volumes", "configs", "secrets", "sysctls", "ulimits"),
-        *("extra_hosts", "depends_on", "driver_opts", "options", "env", "files"),
+        *("extra_hosts", "depends_on", "aux_addresses", "driver_opts", "options", "env", "files"),
     }
 )
 """Maps with keys of people: an empty value in them says something (`environment.DEBUG` is set, and empty)."""

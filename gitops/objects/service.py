@@ -60,6 +60,47 @@ class Ulimit(Wire, frozen=True):
     soft: int = 0
 
 
+class CredentialSpec(Wire, frozen=True):
+    """A managed account of Windows."""
+
+    config: str = ""
+    file: str = ""
+    registry: str = ""
+
+
+class SELinuxContext(Wire, frozen=True):
+    """The label of a container's processes; `disable` takes it away."""
+
+    disable: bool = False
+    user: str = ""
+    role: str = ""
+    type: str = ""
+    level: str = ""
+
+
+class SeccompOptions(Wire, frozen=True):
+    """`mode` is default, unconfined or custom; with the last, `profile` is the profile's JSON."""
+
+    mode: str = ""
+    profile: bytes = b""
+
+
+class AppArmorOptions(Wire, frozen=True):
+    """`mode` is default or disabled."""
+
+    mode: str = ""
+
+
+class Privileges(Wire, frozen=True):
+    """What a container's processes may gain or are kept from, beyond capabilities."""
+
+    credential_spec: CredentialSpec | None = None
+    selinux_context: SELinuxContext | None = msgspec.field(name="SELinuxContext", default=None)
+    seccomp: SeccompOptions | None = None
+    app_armor: AppArmorOptions | None = None
+    no_new_privileges: bool = False
+
+
 class ContainerSpec(Wire, frozen=True):
     """The container that each task of a service runs. `command` is Docker's entrypoint, `args` its command."""
 
@@ -72,6 +113,7 @@ class ContainerSpec(Wire, frozen=True):
     dir: str = ""
     user: str = ""
     groups: list[str] = []
+    privileges: Privileges | None = None
     tty: bool = msgspec.field(name="TTY", default=False)
     open_stdin: bool = False
     read_only: bool = False

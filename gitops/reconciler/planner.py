@@ -69,7 +69,8 @@ def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:
     template = replace(spec.task_template, force_update=service.spec.task_template.force_update)
     spec = replace(spec, task_template=template)
     replicated, former = spec.mode.replicated, service.spec.mode.replicated
-    if former is not None and (replicated is None or replicated.replicas is None) and former.replicas is not None:
+    is_open = spec.mode == ServiceMode() or (replicated is not None and replicated.replicas is None)
+    if former is not None and is_open and former.replicas is not None:
         return replace(spec, mode=ServiceMode(replicated=Replicated(replicas=former.replicas)))
     return spec
 

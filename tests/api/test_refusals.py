@@ -47,9 +47,24 @@ def test_an_empty_skeleton_of_privileges_passes() -> None:
     )
 
 
-def test_privileges_of_a_service_are_refused() -> None:
+@pytest.mark.parametrize(
+    "privileges",
+    [
+        {"NoNewPrivileges": True},
+        {"Seccomp": {"Mode": "unconfined"}, "AppArmor": {"Mode": "disabled"}},
+        {"SELinuxContext": {"Disable": True}},
+    ],
+)
+def test_privileges_that_the_engine_has_pass(privileges: dict[str, object]) -> None:
+    refusals.check_service(_body(TaskTemplate={"ContainerSpec": {"Privileges": privileges}}))
+
+
+@pytest.mark.parametrize(
+    "privileges", [{"CredentialSpec": {"File": "spec.json"}}, {"SELinuxContext": {"Disable": False, "Type": "x_t"}}]
+)
+def test_accounts_of_windows_and_labels_of_selinux_are_refused(privileges: dict[str, object]) -> None:
     with pytest.raises(errors.Unsupported, match="Privileges"):
-        refusals.check_service(_body(TaskTemplate={"ContainerSpec": {"Privileges": {"NoNewPrivileges": True}}}))
+        refusals.check_service(_body(TaskTemplate={"ContainerSpec": {"Privileges": privileges}}))
 
 
 def test_generic_resources_are_refused() -> None:

@@ -17,6 +17,7 @@ from gitops.objects.network import NetworkObject, NetworkSpec
 from gitops.objects.node import NodeDescription
 from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
 from gitops.objects.service import (
+    AppArmorOptions,
     ConfigReference,
     ContainerSpec,
     DNSConfig,
@@ -28,9 +29,12 @@ from gitops.objects.service import (
     NetworkAttachmentConfig,
     Platform,
     PortConfig,
+    Privileges,
     ResourceRequirements,
     Resources,
+    SeccompOptions,
     SecretReference,
+    SELinuxContext,
     TaskSpec,
     Ulimit,
 )
@@ -245,3 +249,29 @@ def test_what_is_no_container_is_refused() -> None:
         translation.plan(Task(id="t"), DEPENDENCIES)
     with pytest.raises(errors.Unsupported, match="plugin"):
         translation.plan(replace(task(), spec=replace(task().spec, runtime="plugin")), DEPENDENCIES)
+
+
+@pytest.mark.parametrize(
+    ("privileges", "options"),
+    [
+        (None, None),
+        (Privileges(), None),
+        (Privileges(seccomp=SeccompOptions("default"), app_armor=AppArmorOptions("default")), None),
+        (Privileges(no_new_privileges=True), ["no-new-privileges=true"]),
+        (Privileges(seccomp=SeccompOptions("custom", b"{}")), ["seccomp={}"]),
+        (
+            Privileges(
+                selinux_context=SELinuxContext(disable=True),
+                seccomp=SeccompOptions("unconfined"),
+                app_armor=AppArmorOptions("disabled"),
+            ),
+            ["seccomp=unconfined", "apparmor=unconfined", "label=disable"],
+        ),
+    ],
+)
+def test_privileges_are_security_options_of_the_container(
+    privileges: Privileges | None, options: list[str] | None
+) -> None:
+    made = plan(ContainerSpec(image="a", privileges=privileges))
+    assert made.body.host_config is not None
+    assert made.body.host_config.security_opt == options

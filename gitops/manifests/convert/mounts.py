@@ -105,13 +105,18 @@ class Targets:
         refusal = host_refusal(self.catalog, mount.source)
         if refusal:
             self.catalog.report(self.item, Issue((*path, "source"), *refusal))
-        propagation = (mount.bind and mount.bind.propagation) or ""
+        given = mount.bind or kind.BindOptions()
+        options = BindOptions(
+            propagation=given.propagation or "",
+            non_recursive=given.recursive == "disabled",
+            create_mountpoint=bool(given.create_host_path),
+        )
         return Mount(
             type="bind",
             source=mount.source,
             target=mount.target,
             read_only=bool(mount.read_only),
-            bind_options=BindOptions(propagation=propagation) if propagation else None,
+            bind_options=options if options != BindOptions() else None,
         )
 
     def _short_tmpfs(self, text: str, path: Path) -> Mount | None:

@@ -9,15 +9,18 @@ from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item, owner_label
 from gitops.manifests.convert import dependencies, mounts
 from gitops.manifests.convert.common import desired, healthcheck
 from gitops.manifests.convert.environment import environment
+from gitops.manifests.convert.security import privileges
 from gitops.manifests.desired import Desired
 from gitops.manifests.kinds import deploy as deploy_kind
 from gitops.manifests.kinds import service as kind
 from gitops.manifests.problems import Issue
-from gitops.objects import labels
+from gitops.objects import defaults, labels
 from gitops.objects.service import (
     ContainerSpec,
     DNSConfig,
     EndpointSpec,
+    Global,
+    GlobalJob,
     Limits,
     LogDriver,
     NetworkAttachmentConfig,
@@ -25,6 +28,7 @@ from gitops.objects.service import (
     PlacementPreference,
     PortConfig,
     Replicated,
+    ReplicatedJob,
     ResourceRequirements,
     Resources,
     RestartPolicy,
@@ -62,12 +66,12 @@ def convert(catalog: Catalog, item: Item) -> Desired:
         task_template=TaskSpec(
             container_spec=container,
             resources=_resources(deploy.resources),
-            restart_policy=_restart_policy(deploy.restart_policy),
+            restart_policy=_restart_policy(spec, deploy),
             placement=_placement(deploy.placement),
             networks=list(_networks(catalog, item, spec, needs)),
             log_driver=_log_driver(spec.logging),
         ),
-        mode=ServiceMode(replicated=Replicated(replicas=deploy.replicas)),
+        mode=_mode(deploy),
         update_config=_update_config(deploy.update_config),
         rollback_config=_update_config(deploy.rollback_config),
         endpoint_spec=_endpoint(catalog, item, spec, deploy),
@@ -108,6 +112,7 @@ def _container(catalog: Catalog, item: Item, spec: kind.ServiceSpec, needs: list
         secrets=files.secrets(spec, needs),
         configs=files.configs(spec, needs),
         init=spec.init,
+        privileges=privileges(catalog, item, spec.security_opt),
         sysctls=spec.sysctls or {},
         capability_add=spec.cap_add or [],
         capability_drop=spec.cap_drop or [],
@@ -177,10 +182,26 @@ def _update_config(config: deploy_kind.UpdateConfig | None) -> UpdateConfig | No
     )
 
 
-def _restart_policy(policy: deploy_kind.RestartPolicy | None) -> RestartPolicy | None:
-    if policy is None:
-        return None
-    return RestartPolicy(policy.condition or "", policy.delay, policy.max_attempts, policy.window)
+def _mode(deploy: deploy_kind.Deploy) -> ServiceMode:
+    if deploy.mode == "global":
+        return ServiceMode(global_=Global())
+    if deploy.mode == "global-job":
+        return ServiceMode(global_job=GlobalJob())
+    if deploy.mode == "replicated-job":
+        total = defaults.REPLICAS if deploy.replicas is None else deploy.replicas
+        return ServiceMode(replicated_job=ReplicatedJob(deploy.max_concurrent or max(total, 1), total))
+    return ServiceMode(replicated=Replicated(replicas=deploy.replicas))
+
+
+def _restart_policy(spec: kind.ServiceSpec, deploy: deploy_kind.Deploy) -> RestartPolicy | None:
+    policy = deploy.restart_policy
+    # What always starts again never ends; engines take it for on-failure, and here it is said.
+    condition = "on-failure" if deploy.mode in deploy_kind.JOBS else ""
+    if policy is not None:
+        return RestartPolicy(policy.condition or condition, policy.delay, policy.max_attempts, policy.window)
+    if spec.restart is not None:
+        return RestartPolicy(spec.restart[0], max_attempts=spec.restart[1] or None)
+    return RestartPolicy(condition) if condition else None
 
 
 def _resources(resources: deploy_kind.Resources | None) -> ResourceRequirements | None:

@@ -44,7 +44,8 @@ def network(catalog: Catalog, item: Item) -> Desired:
     _check_external(catalog, item, ("driver_opts", "internal", "attachable", "ipam", "labels"))
     found = (model.metadata.labels or {}) | (spec.labels or {}) | owner_labels("Network", item.stack, item.name)
     pools = [
-        IPAMConfig(subnet=pool.subnet, gateway=pool.gateway or "") for pool in (spec.ipam and spec.ipam.config) or ()
+        IPAMConfig(pool.subnet, pool.ip_range or "", pool.gateway or "", pool.aux_addresses or {})
+        for pool in (spec.ipam and spec.ipam.config) or ()
     ]
     create = NetworkCreate(
         name=item.engine_name,

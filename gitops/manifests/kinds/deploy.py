@@ -12,15 +12,6 @@ from gitops.manifests.kinds.findings import Findings, problem
 from gitops.manifests.kinds.values import Count, Cpus, Duration, Labels, Memory
 
 
-def _literal(field: str, known: tuple[str, ...], later: tuple[str, ...] = (), hint: str = "") -> Any:
-    def check(value: Any) -> Any:
-        if value in later:
-            raise problem(f"{field} {value} is known, but not supported yet", hint)
-        return value
-
-    return BeforeValidator(check, json_schema_input_type=Literal[known])
-
-
 def _ratio(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise problem("must be a number from 0 to 1", "as in 0.2")
@@ -77,7 +68,10 @@ class Limits(Model):
 class Reservations(Model):
     """What the scheduler keeps free for each task."""
 
-    NOT_YET: ClassVar = {"generic_resources": "", "devices": ""}
+    NOT_YET: ClassVar = {
+        "generic_resources": "give the nodes a label, and use placement.constraints and max_replicas_per_node",
+        "devices": "give the nodes a label, and use placement.constraints",
+    }
 
     cpus: Cpus | None = optional("As in 0.25.")
     memory: Memory | None = optional("As in 64M.")
@@ -139,7 +133,6 @@ class Deploy(Model):
     """How the service is deployed."""
 
     NOT_YET: ClassVar = {
-        "max_concurrent": "",
         "min_available": "",
         "wave": "",
         "autoscale": "write replicas",
@@ -148,14 +141,15 @@ class Deploy(Model):
         "policy": "",
     }
 
-    mode: (
-        Annotated[
-            Literal["replicated"],
-            _literal("the mode", ("replicated",), ("global", "replicated-job", "global-job"), "use replicated"),
-        ]
-        | None
-    ) = optional("Only replicated.")
-    replicas: Annotated[Count, Field(le=100_000)] | None = optional("How many tasks; default 1.")
+    mode: Literal["replicated", "global", "replicated-job", "global-job"] | None = optional(
+        "replicated (default); global: a task on each node; replicated-job and global-job: tasks that end."
+    )
+    replicas: Annotated[Count, Field(le=100_000)] | None = optional(
+        "How many tasks; of a job: how many must complete. Left out, the live count stays; 1 in the beginning."
+    )
+    max_concurrent: Annotated[Count, Field(ge=1, le=100_000)] | None = optional(
+        "Of a replicated-job: how many tasks at a time; default all."
+    )
     endpoint_mode: (
         Annotated[Literal["dnsrr"], BeforeValidator(_endpoint_mode, json_schema_input_type=Literal["dnsrr"])] | None
     ) = optional("dnsrr: only by name, no published ports. Leave it out otherwise.")
@@ -170,3 +164,38 @@ class Deploy(Model):
     deadline: Annotated[Duration, AfterValidator(_deadline)] | None = optional(
         "How long a rollout of it may take before the apply fails."
     )
+
+
+JOBS = ("replicated-job", "global-job")
+
+
+def whole(deploy: Deploy) -> Deploy:
+    """Refuse what the mode has no use for."""
+    mode = deploy.mode or "replicated"
+    findings = Findings()
+    for name, modes, hint in _ONLY_WITH:
+        if getattr(deploy, name) is not None and mode not in modes:
+            findings.add(f"has no meaning with mode {mode}", hint, name, on_key=True)
+    policy = deploy.restart_policy
+    if mode in JOBS and policy is not None and policy.condition == "any":
+        hint = "write on-failure or none"
+        findings.add("a job that always starts again never ends", hint, "restart_policy", "condition")
+    placement = deploy.placement
+    if mode in ("global", "global-job") and placement is not None:
+        for name in ("max_replicas_per_node", "preferences"):
+            if getattr(placement, name):
+                hint = "leave it out: each node has one task"
+                findings.add(f"has no meaning with mode {mode}", hint, "placement", name, on_key=True)
+    findings.finish()
+    return deploy
+
+
+_EACH_NODE = "leave it out: each node that the constraints allow has one task"
+_NO_UPDATE = "leave it out: a job that changed is run again as a whole"
+_ONLY_WITH = (
+    ("replicas", ("replicated", "replicated-job"), _EACH_NODE),
+    ("max_concurrent", ("replicated-job",), "it is for mode replicated-job"),
+    ("update_config", ("replicated", "global"), _NO_UPDATE),
+    ("rollback_config", ("replicated", "global"), _NO_UPDATE),
+)
+"""Fields, the modes that have them, and what to do with others."""

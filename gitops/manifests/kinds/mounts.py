@@ -16,24 +16,36 @@ _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ID = re.compile(r"[0-9]{1,10}")
 
 
+def _recursive(value: Any) -> Any:
+    if value in ("writable", "readonly"):
+        raise problem(f"{value} is known, but not supported yet", "write enabled or disabled, with read_only: true")
+    return value
+
+
 class BindOptions(Model):
     """Options of a bind mount."""
 
     NOT_YET: ClassVar = {
-        "create_host_path": "the path must exist on the host",
-        "selinux": "",
-        "recursive": "",
+        "selinux": "leave it out: nothing is relabelled",
     }
 
     propagation: Literal["private", "rprivate", "shared", "rshared", "slave", "rslave"] | None = optional(
         "How mounts below it are shared; default rprivate."
     )
+    create_host_path: Bool | None = optional("Make the path on the host where it is missing; default false.")
+    recursive: (
+        Annotated[
+            Literal["enabled", "disabled"],
+            BeforeValidator(_recursive, json_schema_input_type=Literal["enabled", "disabled"]),
+        ]
+        | None
+    ) = optional("Whether what is mounted below the path comes along; default enabled.")
 
 
 class VolumeOptions(Model):
     """Options of a volume mount."""
 
-    NOT_YET: ClassVar = {"subpath": "", "labels": "write them on the Volume"}
+    NOT_YET: ClassVar = {"subpath": "mount the whole volume", "labels": "write them on the Volume"}
 
     nocopy: Bool | None = optional("Don't fill a new volume from the image.")
 
@@ -48,7 +60,10 @@ class TmpfsOptions(Model):
 class MountFields(Model):
     """A mount."""
 
-    NOT_YET: ClassVar = {"consistency": "", "image": ""}
+    NOT_YET: ClassVar = {
+        "consistency": "leave it out: it has no effect on Linux",
+        "image": "build an Image on it",
+    }
 
     type: Literal["bind", "volume", "tmpfs"] = Field(description="bind, volume or tmpfs.")
     source: str | None = optional("bind: a path of the host; volume: the name of a Volume.")
@@ -95,7 +110,7 @@ def _options(mount: dict[str, Any], options: str) -> dict[str, Any]:
         elif option in _PROPAGATION and mount["type"] == "bind":
             mount["bind"] = {"propagation": option}
         elif option in ("z", "Z", "cached", "delegated", "consistent"):
-            raise problem(f"the option {option} is known, but not supported yet")
+            raise problem(f"the option {option} is known, but not supported yet", "leave it out")
         else:
             raise problem(f"{shown(option)} is no option of a {mount['type']} mount", "as in ro")
     return mount

@@ -6,6 +6,7 @@ import ipaddress
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.findings import Findings, problem, shown
@@ -31,7 +32,7 @@ def _options(value: Any) -> Any:
     findings = Findings()
     for key in value:
         if key == "encrypted":
-            findings.add("encryption is known, but not supported yet", "", key, on_key=True)
+            findings.add("encryption is known, but not supported yet", "use TLS between the services", key, on_key=True)
         elif key not in _OPTIONS:
             findings.add("the driver overlay has no such option", f"it has {_OPTIONS[0]}", key, on_key=True)
     mtu = text(value.get(_OPTIONS[0], "1450"))
@@ -70,16 +71,42 @@ def _gateway(value: Any) -> Any:
         raise problem(f"{shown(value)} is no IPv4 address") from error
 
 
+def _range(value: Any) -> Any:
+    try:
+        return str(ipaddress.IPv4Network(value)) if isinstance(value, str) else value
+    except ValueError as error:
+        better = _without_host_bits(value)
+        raise problem(f"{shown(value)} is no range", f"as in {better or '10.10.0.128/25'}") from error
+
+
+def _kept(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    findings = Findings()
+    result = {}
+    for name, address in value.items():
+        try:
+            result[name] = _gateway(address)
+        except PydanticCustomError as error:
+            findings.take(error, name)
+    findings.finish()
+    return result
+
+
 class Pool(Model):
     """Addresses of a network."""
-
-    NOT_YET: ClassVar = dict.fromkeys(("ip_range", "aux_addresses"), "")
 
     subnet: Annotated[str, BeforeValidator(_subnet, json_schema_input_type=str)] = Field(
         description="As in 10.10.0.0/24."
     )
+    ip_range: Annotated[str, BeforeValidator(_range, json_schema_input_type=str)] | None = optional(
+        "The part of the subnet that tasks get addresses from; default all of it."
+    )
     gateway: Annotated[str, BeforeValidator(_gateway, json_schema_input_type=str)] | None = optional(
         "The gateway's address; default the first of the subnet."
+    )
+    aux_addresses: Annotated[dict[str, str], BeforeValidator(_kept, json_schema_input_type=dict[str, str])] | None = (
+        optional("Addresses that are kept free, by a name for each.")
     )
 
 
@@ -89,6 +116,11 @@ def _fits(pool: Pool) -> Pool:
         address = ipaddress.IPv4Address(pool.gateway)
         if address not in network or address in (network.network_address, network.broadcast_address):
             raise problem(f"the gateway {pool.gateway} is no host of {pool.subnet}", "", "gateway")
+    if pool.ip_range is not None and not ipaddress.IPv4Network(pool.ip_range).subnet_of(network):
+        raise problem(f"{pool.ip_range} isn't within {pool.subnet}", "", "ip_range")
+    for name, kept in (pool.aux_addresses or {}).items():
+        if ipaddress.IPv4Address(kept) not in network:
+            raise problem(f"{kept} isn't within {pool.subnet}", "", "aux_addresses", name)
     return pool
 
 
@@ -101,7 +133,7 @@ def _one(pools: list[Pool]) -> list[Pool]:
 class Ipam(Model):
     """How addresses are given."""
 
-    NOT_YET: ClassVar = {"options": ""}
+    NOT_YET: ClassVar = {"options": "leave it out: addresses are the swarm's to give"}
 
     driver: Literal["default"] | None = optional("Only `default`.")
     config: Annotated[list[Annotated[Pool, AfterValidator(_fits)]], AfterValidator(_one)] | None = optional(
@@ -115,9 +147,9 @@ class NetworkSpec(Model):
     NOT_YET: ClassVar = {
         "ingress": "the ingress network is made by the engine",
         "scope": "networks are swarm networks",
-        "enable_ipv4": "",
-        "enable_ipv6": "",
-        "encrypted": "",
+        "enable_ipv4": "leave it out: networks are IPv4",
+        "enable_ipv6": "leave it out: networks are IPv4",
+        "encrypted": "use TLS between the services",
     }
 
     driver: Annotated[str, BeforeValidator(_driver, json_schema_input_type=Literal["overlay"])] | None = optional(

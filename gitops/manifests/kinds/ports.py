@@ -39,7 +39,7 @@ def _published(value: Any) -> Range:
 
 def _protocol(value: Any) -> Any:
     if value == "sctp":
-        raise problem("sctp is known, but not supported yet")
+        raise problem("sctp is known, but not supported yet", "use tcp or udp")
     return value
 
 
@@ -48,7 +48,7 @@ class PortFields(Model):
 
     NOT_YET: ClassVar = {
         "host_ip": "ports are published on all addresses of the host",
-        "app_protocol": "",
+        "app_protocol": "leave it out: it says nothing to an engine",
     }
 
     target: Annotated[Range, BeforeValidator(_target, json_schema_input_type=int | str)] = Field(

@@ -7,14 +7,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from gitops.manifests.kinds import refused
 from gitops.manifests.kinds.base import Manifest, Model, optional
 from gitops.manifests.kinds.dependencies import DependsOn
-from gitops.manifests.kinds.deploy import Deploy
+from gitops.manifests.kinds.deploy import JOBS, Deploy
+from gitops.manifests.kinds.deploy import whole as _deploy
 from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.kinds.healthcheck import Healthcheck
 from gitops.manifests.kinds.hostvalues import Addresses, Capabilities, ExtraHosts, Signal, Sysctls
 from gitops.manifests.kinds.mounts import FileUse, Mount
 from gitops.manifests.kinds.ports import Port
+from gitops.manifests.kinds.restart import RestartWord
+from gitops.manifests.kinds.security import SecurityOpt
 from gitops.manifests.kinds.values import (
     AbsolutePath,
     Bool,
@@ -32,50 +36,17 @@ from gitops.manifests.kinds.values import (
     text_map,
 )
 
-_RESOURCES = "use deploy.resources"
-_LATER = {
-    "pull_policy": "an image is pulled when the engine doesn't have it",
-    "restart": "use deploy.restart_policy",
-    "scale": "use deploy.replicas",
-    "container_name": "a service has many containers; they are named after it",
-    "expose": "every port is reachable within a network",
-    "build": "use an Image with build or archive, and name it in image",
-    "extends": "use YAML anchors or a template",
-    "profiles": "use a template and values files",
-    "network_mode": "use networks",
-    "links": "services of a network find each other by name",
-    "external_links": "join the network of the other service",
-    "volumes_from": "name the volumes",
-    "cpus": _RESOURCES,
-    "mem_limit": _RESOURCES,
-    "mem_reservation": _RESOURCES,
-    "pids_limit": _RESOURCES,
-    **dict.fromkeys(("log_driver", "log_opt"), "use logging"),
-    **dict.fromkeys(
-        (
-            "annotations", "attach", "blkio_config", "cgroup", "cgroup_parent", "cpu_count", "cpu_percent",
-            "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares", "cpuset", "credential_spec",
-            "develop", "device_cgroup_rules", "devices", "domainname", "gpus", "ipc", "isolation", "label_file",
-            "mac_address", "mem_swappiness", "memswap_limit", "models", "oom_kill_disable", "pid", "platform",
-            "post_start", "pre_stop", "privileged", "provider", "runtime", "security_opt", "shm_size", "storage_opt",
-            "use_api_socket", "userns_mode", "uts", "secrets_from", "pre_start",
-        ),
-        "",
-    ),
-}  # fmt: skip
-"""The service keys of the Compose specification that aren't honoured yet, and what to do instead."""
-
 
 class NetworkUse(Model):
     """How a service is on a network."""
 
-    NOT_YET: ClassVar = dict.fromkeys(
-        (
-            "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "interface_name", "driver_opts",
-            "priority", "gw_priority",
+    NOT_YET: ClassVar = {
+        **dict.fromkeys(
+            ("ipv4_address", "ipv6_address", "link_local_ips", "mac_address"), "the swarm gives addresses: use names"
         ),
-        "",
-    )  # fmt: skip
+        **dict.fromkeys(("priority", "gw_priority", "interface_name"), "the engine puts the interfaces in order"),
+        "driver_opts": "write them on the Network",
+    }
 
     aliases: list[str] | None = optional("More names of the service on this network.")
 
@@ -183,21 +154,34 @@ def _log_options(value: Any) -> Any:
     return options
 
 
+_LOG_DRIVERS = ("json-file", "local", "none")
+
+
 def _log_driver(value: Any) -> Any:
-    if isinstance(value, str) and value != "json-file":
-        raise problem(f"the log driver {shown(value)} is not supported yet", "use json-file")
+    if isinstance(value, str) and value not in _LOG_DRIVERS:
+        raise problem(f"the log driver {shown(value)} is not supported yet", f"use {', '.join(_LOG_DRIVERS)}")
     return value
 
 
-class Logging(Model):
+class LoggingFields(Model):
     """Where the output goes."""
 
-    driver: Annotated[str, BeforeValidator(_log_driver, json_schema_input_type=Literal["json-file"])] | None = optional(
-        "Only json-file."
-    )
+    driver: (
+        Annotated[str, BeforeValidator(_log_driver, json_schema_input_type=Literal["json-file", "local", "none"])]
+        | None
+    ) = optional("json-file (default), local or none.")
     options: (
         Annotated[dict[str, str], BeforeValidator(_log_options, json_schema_input_type=dict[str, str | int])] | None
     ) = optional("max-size (as in 10m) and max-file.")
+
+
+def _no_log(logging: LoggingFields) -> LoggingFields:
+    if logging.driver == "none" and logging.options:
+        raise problem("no log is kept, so nothing can be said of it", "leave the options out", "options", on_key=True)
+    return logging
+
+
+Logging = Annotated[LoggingFields, AfterValidator(_no_log)]
 
 
 _HOST_NAME_PARTS = 253
@@ -212,15 +196,36 @@ def _hostname(value: Any) -> Any:
     return value
 
 
+def _pull_policy(value: Any) -> Any:
+    if value in ("missing", "if_not_present"):
+        return "missing"
+    ways = {
+        "always": "a tag is looked up when its manifest changes: write a new tag or a digest",
+        "never": "use an Image with archive or build, and name it in image",
+        "build": "use an Image with build, and name it in image",
+    }
+    if isinstance(value, str):
+        hint = ways.get(value, "write missing, or leave it out")
+        raise problem(f"{shown(value)}: an image is pulled by the node that lacks it", hint)
+    return value
+
+
 Oom = Annotated[Int, Field(ge=-1000, le=1000)]
 
 
 class ServiceSpec(Model):
     """What the tasks of a service run, and how."""
 
-    NOT_YET: ClassVar = _LATER
+    NOT_YET: ClassVar = refused.SERVICE
 
     image: ImageName = Field(description="The image, by the reference of an Image, or by its name in a registry.")
+    pull_policy: (
+        Annotated[
+            Literal["missing"],
+            BeforeValidator(_pull_policy, json_schema_input_type=Literal["missing", "if_not_present"]),
+        ]
+        | None
+    ) = optional("Only missing: a node pulls what it lacks.")
     command: Words | None = optional("Arguments in place of the image's cmd.")
     entrypoint: Words | None = optional("The program in place of the image's entrypoint.")
     working_dir: AbsolutePath | None = optional("The directory that it starts in.")
@@ -248,6 +253,7 @@ class ServiceSpec(Model):
     secrets: list[FileUse] | None = optional("Secrets as files in its containers.")
     cap_add: Capabilities | None = optional("Capabilities beyond the usual ones.")
     cap_drop: Capabilities | None = optional("Capabilities that it must not have.")
+    security_opt: SecurityOpt | None = optional("no-new-privileges, seccomp, apparmor and label.")
     sysctls: Sysctls | None = optional("Kernel settings of its namespaces.")
     ulimits: (
         Annotated[dict[str, Ulimit], BeforeValidator(_ulimits, json_schema_input_type=dict[str, int | UlimitFields])]
@@ -259,7 +265,19 @@ class ServiceSpec(Model):
     extra_hosts: ExtraHosts | None = optional("More lines of /etc/hosts, as in db:10.0.0.7.")
     oom_score_adj: Oom | None = optional("How soon the kernel kills it when memory is short.")
     logging: Logging | None = optional("Where its output goes.")
-    deploy: Deploy | None = optional("Replicas, updates, restarts, limits, placement.")
+    restart: RestartWord | None = optional(
+        "no, always, unless-stopped or on-failure[:attempts]; deploy.restart_policy says more."
+    )
+    deploy: Annotated[Deploy, AfterValidator(_deploy)] | None = optional(
+        "Replicas, updates, restarts, limits, placement."
+    )
+
+
+def _check_restart(condition: str, deploy: Deploy) -> None:
+    if deploy.restart_policy is not None:
+        raise problem("deploy.restart_policy says it too", "keep one of them", "restart", on_key=True)
+    if condition == "any" and deploy.mode in JOBS:
+        raise problem("a job that always starts again never ends", "write on-failure or no", "restart")
 
 
 def _whole(spec: ServiceSpec) -> ServiceSpec:
@@ -272,6 +290,8 @@ def _whole(spec: ServiceSpec) -> ServiceSpec:
                     "ports",
                     index,
                 )
+    if spec.restart is not None and spec.deploy is not None:
+        _check_restart(spec.restart[0], spec.deploy)
     if spec.networks is not None and not spec.networks:
         raise problem("an empty list", "leave it out for the stack's own network", "networks")
     return spec

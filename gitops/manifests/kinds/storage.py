@@ -55,6 +55,7 @@ _LATER = {
     "provider": "fetch it before, and give it by `environment`",
     "template_driver": "render the file as a .j2 template",
     "keep_versions": "",
+    **dict.fromkeys(("driver", "driver_opts"), "fetch it before, and give it by `environment`"),
 }
 
 

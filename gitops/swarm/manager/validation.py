@@ -20,6 +20,7 @@ from gitops.objects.service import (
     HealthConfig,
     Limits,
     Placement,
+    Privileges,
     Resources,
     RestartPolicy,
     ServiceMode,
@@ -181,9 +182,23 @@ def _container(spec: ContainerSpec) -> Iterator[str]:
             yield f"ContainerSpec: invalid environment variable: {entry}"
     if (spec.stop_grace_period or 0) < 0:
         yield "ContainerSpec: stop-grace-period cannot be negative"
+    yield from _privileges(spec.privileges)
     yield from _health(spec.healthcheck)
     yield from _files("secret", ((item.secret_id, item.secret_name, item.file) for item in spec.secrets))
     yield from _files("config", ((item.config_id, item.config_name, item.file) for item in spec.configs))
+
+
+def _privileges(given: Privileges | None) -> Iterator[str]:
+    if given is None:
+        return
+    seccomp, armor = given.seccomp, given.app_armor
+    if seccomp is not None:
+        if seccomp.mode not in ("", "default", "unconfined", "custom"):
+            yield f'ContainerSpec: unknown seccomp mode "{seccomp.mode}"'
+        if bool(seccomp.profile) != (seccomp.mode == "custom"):
+            yield "ContainerSpec: a seccomp profile goes with mode custom, and with that alone"
+    if armor is not None and armor.mode not in ("", "default", "disabled"):
+        yield f'ContainerSpec: unknown AppArmor mode "{armor.mode}"'
 
 
 def _health(check: HealthConfig | None) -> Iterator[str]:

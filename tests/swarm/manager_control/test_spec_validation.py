@@ -13,6 +13,7 @@ from gitops import errors
 from gitops.objects import base
 from gitops.objects.mount import Mount
 from gitops.objects.service import (
+    AppArmorOptions,
     ConfigReference,
     ContainerSpec,
     EndpointSpec,
@@ -22,10 +23,12 @@ from gitops.objects.service import (
     Placement,
     PlacementPreference,
     PortConfig,
+    Privileges,
     Replicated,
     ResourceRequirements,
     Resources,
     RestartPolicy,
+    SeccompOptions,
     SecretReference,
     ServiceMode,
     ServiceSpec,
@@ -197,6 +200,23 @@ CASES: list[tuple[ServiceSpec, list[str]]] = [
 @pytest.mark.parametrize(("spec", "reasons"), CASES)
 def test_a02_specs(spec: ServiceSpec, reasons: list[str]) -> None:
     assert validation.service(spec) == reasons
+
+
+@pytest.mark.parametrize(
+    ("privileges", "reasons"),
+    [
+        (Privileges(no_new_privileges=True), []),
+        (Privileges(seccomp=SeccompOptions("custom", b"{}"), app_armor=AppArmorOptions("default")), []),
+        (Privileges(seccomp=SeccompOptions("strict")), ['ContainerSpec: unknown seccomp mode "strict"']),
+        (
+            Privileges(seccomp=SeccompOptions("custom")),
+            ["ContainerSpec: a seccomp profile goes with mode custom, and with that alone"],
+        ),
+        (Privileges(app_armor=AppArmorOptions("own")), ['ContainerSpec: unknown AppArmor mode "own"']),
+    ],
+)
+def test_privileges_have_modes(privileges: Privileges, reasons: list[str]) -> None:
+    assert validation.service(with_container(privileges=privileges)) == reasons
 
 
 def test_another_runtime_is_refused_by_name() -> None:
