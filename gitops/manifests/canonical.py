@@ -11,6 +11,7 @@ own hash) is left out. Pure.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -355,8 +356,15 @@ def _hosts(lines: Sequence[str]) -> Canonical:
 
 
 def _signal(text: str) -> str:
+    """The one name of a signal that goes by a number or by several names."""
     upper = text.upper()
-    return upper if not upper or upper.isdigit() or upper.startswith("SIG") else f"SIG{upper}"
+    if not upper:
+        return upper
+    try:
+        number = int(upper) if upper.isdigit() else getattr(signal.Signals, f"SIG{upper.removeprefix('SIG')}")
+        return signal.Signals(number).name
+    except (AttributeError, ValueError):
+        return upper if upper.isdigit() or upper.startswith("SIG") else f"SIG{upper}"  # a real-time one
 
 
 def _image_name(text: str) -> str:
