@@ -23,6 +23,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFailure:
+    """What became of one object of an apply: `failed`, or `blocked` behind another one and not sent; and why."""
+
+    kind: str
+    name: str
+    state: Literal["failed", "blocked"]
+    text: str
 
 
 class GitopsError(Exception):
@@ -30,6 +41,8 @@ class GitopsError(Exception):
 
     is_temporary: bool = False
     exit_code: int = 1
+    objects: tuple[ObjectFailure, ...] = ()
+    """Of an apply that failed: every object that isn't as it should be."""
 
 
 class NotFound(GitopsError):

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _BAR = 20
 _NAME = 16
 """Characters of a name that are shown however narrow the terminal is."""
-_ENDED = ("done", "kept")
+_ENDED = {"done": ("✓", "green"), "kept": ("!", "yellow"), "failed": ("✗", "red"), "blocked": ("✗", "yellow")}
+"""How an object that has come to an end is marked."""
 
 
 class Progress:
@@ -64,8 +65,7 @@ class Progress:
             self._print(key, update)
             return
         self._begun.setdefault(key, time.monotonic())
-        # A service is sent first and rolls afterwards: only the end of the latter is its end.
-        if update.state in _ENDED and (update.kind != "Service" or update.progress or update.text == "removed"):
+        if update.state in _ENDED:
             self._open.pop(key, None)
             console = self._live.console
             console.print(
@@ -82,6 +82,8 @@ class Progress:
         text = f"{progress.counts}: {progress.reason}" if progress and progress.reason else update.text
         if progress and update.state == "done":
             text = f"converged, {update.text}"
+        if update.state == "failed":
+            text = f"failed: {update.text}"
         if self._printed.get(key) != text:
             self._printed[key] = text
             click.echo(f"{time.strftime('%H:%M:%S')} {update.kind.lower()} {update.name}: {text}")
@@ -112,7 +114,7 @@ def _line(update: Update, begun: float, width: int) -> Text:
     """
     from rich.text import Text
 
-    mark, style = {"done": ("✓", "green"), "kept": ("!", "yellow")}.get(update.state, ("·", "dim"))
+    mark, style = _ENDED.get(update.state, ("·", "dim"))
     progress = update.progress
     message = update.text.replace("\n", " ")
     seconds = int(time.monotonic() - begun)
@@ -125,7 +127,7 @@ def _line(update: Update, begun: float, width: int) -> Text:
         done = _BAR * min(progress.running, progress.desired) // progress.desired
         text.append("█" * done, style="green")
         text.append("░" * (_BAR - done) + " ", style="dim")
-    text.append(message, style="red" if progress and progress.reason else "")
+    text.append(message, style="red" if update.state == "failed" or (progress and progress.reason) else "")
     text.append(age, style="dim")
     return text
 

@@ -1,9 +1,8 @@
-"""Published ports: who would collide with whom, and in which order services are changed so that none does. Pure."""
+"""Published ports: who would collide with whom, and who takes which port from whom. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -25,6 +24,14 @@ class Port(NamedTuple):
         """Two services may both have a port on hosts: the scheduler keeps their tasks apart."""
         is_same = (self.protocol, self.number) == (other.protocol, other.number)
         return is_same and not (self.mode == other.mode == "host")
+
+
+class HandOver(NamedTuple):
+    """Ports that `taker` is to have and `holder` has now, as the latter has them."""
+
+    taker: str
+    holder: str
+    ports: frozenset[Port]
 
 
 def published(spec: ServiceSpec) -> frozenset[Port]:
@@ -58,37 +65,15 @@ def clashes(wanted: Mapping[str, ServiceSpec], staying: Mapping[str, Service]) -
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Waves of services that may be changed at once, one wave after the other.
-
-    `released` names services that first give up ports, before all waves: they swap them with one another.
-    """
-
-    waves: tuple[tuple[str, ...], ...]
-    released: Mapping[str, frozenset[Port]] = field(default_factory=dict)
-
-
-def order(wanted: Mapping[str, ServiceSpec], live: Mapping[str, Service]) -> Order:
-    """The order in which no service is sent a port that another one of `wanted` still holds."""
+def hand_overs(wanted: Mapping[str, ServiceSpec], live: Mapping[str, Service]) -> list[HandOver]:
+    """Every pair of services of `wanted` of which one is to have ports that the other has now, by name in order."""
     holders = _Holders({name: held(live[name]) for name in wanted if name in live})
-    left = {name: published(spec) for name, spec in sorted(wanted.items())}
-    waves: list[tuple[str, ...]] = []
-    released: dict[str, frozenset[Port]] = {}
-    while left:
-        blockers = {name: holders.of_any(ports) - {name} for name, ports in left.items()}
-        wave = tuple(name for name, others in blockers.items() if not others)
-        if not wave:
-            # A circle: every one waits for another. One of those that are waited for gives its ports up before.
-            name = min(other for others in blockers.values() for other in others)
-            taken = holders.give_up(name, (port for other, ports in left.items() if other != name for port in ports))
-            released[name] = released.get(name, frozenset()) | taken
-            continue
-        waves.append(wave)
-        for name in wave:
-            holders.remove(name)
-            del left[name]
-    return Order(tuple(waves), released)
+    found = []
+    for name, spec in sorted(wanted.items()):
+        asked = published(spec)
+        for holder in sorted(holders.of_any(asked) - {name}):
+            found.append(HandOver(name, holder, holders.colliding(holder, asked)))
+    return found
 
 
 def without(spec: ServiceSpec, ports: Set[Port]) -> ServiceSpec:
@@ -122,15 +107,7 @@ class _Holders:
     def of_any(self, ports: Iterable[Port]) -> set[str]:
         return {name for port in ports for name in self.of(port)}
 
-    def give_up(self, name: str, wanted: Iterable[Port]) -> frozenset[Port]:
-        """Take what collides with `wanted` from one of them; what that was."""
-        numbers = {(port.protocol, port.number) for port in wanted if name in self.of(port)}
-        taken = frozenset(port for port in self._ports[name] if (port.protocol, port.number) in numbers)
-        kept = self._ports[name] - taken
-        self.remove(name)
-        self.add(name, kept)
-        return taken
-
-    def remove(self, name: str) -> None:
-        for port in self._ports.pop(name, ()):
-            self._names[port.protocol, port.number].discard(name)
+    def colliding(self, name: str, wanted: Iterable[Port]) -> frozenset[Port]:
+        """The ports of one of them that collide with `wanted`."""
+        asked = list(wanted)
+        return frozenset(port for port in self._ports[name] if any(port.collides(other) for other in asked))

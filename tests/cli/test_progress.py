@@ -49,9 +49,34 @@ def test_what_has_ended_leaves_the_lines_that_are_drawn_anew() -> None:
     show = progress.Progress(is_terminal=True)
     with show:
         show(Update("Network", "app_net", "started", "creating"))
-        show(Update("Service", "app_web", "done", "created"))
+        show(Update("Service", "app_web", "sent", "created"))
         show(rolling(1))
         assert set(show._open) == {("Network", "app_net"), ("Service", "app_web")}
         show(Update("Network", "app_net", "done", "created"))
         show(rolling(4, state="done"))
         assert not show._open
+
+
+def test_what_waits_for_another_object_says_so_and_what_failed_leaves_the_lines_that_are_drawn_anew(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    updates = [
+        Update("Service", "app_web", "waits", "waits for app_db (healthy)"),
+        Update("Service", "app_db", "failed", "0/1 running: exit 1"),
+        Update("Service", "app_web", "blocked", "not sent: app_db (healthy): 0/1 running: exit 1"),
+    ]
+    with progress.Progress(is_terminal=False) as show:
+        for update in updates:
+            show(update)
+    assert lines(capsys) == [
+        "service app_web: waits for app_db (healthy)",
+        "service app_db: failed: 0/1 running: exit 1",
+        "service app_web: not sent: app_db (healthy): 0/1 running: exit 1",
+    ]
+    drawn = progress.Progress(is_terminal=True)
+    with drawn:
+        drawn(updates[0])
+        assert set(drawn._open) == {("Service", "app_web")}
+        for update in updates[1:]:
+            drawn(update)
+        assert not drawn._open

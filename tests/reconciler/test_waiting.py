@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
@@ -12,7 +12,8 @@ from gitops import errors
 from gitops.objects.base import MILLISECOND
 from gitops.objects.service import Replicated, Service, ServiceMode, ServiceSpec, UpdateConfig, UpdateStatus
 from gitops.objects.task import Task, TaskState, TaskStatus
-from gitops.reconciler import waiting
+from gitops.reconciler import groups, waiting
+from gitops.reconciler.graph import Condition
 from gitops.reconciler.waiting import Update
 
 Look = tuple[Sequence[Service], Sequence[Task]]
@@ -54,9 +55,19 @@ class Script:
         return list(self._now[1])
 
 
-async def wait(script: Script, changed: Sequence[str] = ("web",), timeout_s: float = 5) -> list[Update]:
+async def wait(
+    script: Script,
+    changed: Sequence[str] = ("web",),
+    timeout_s: float = 5,
+    reached: Callable[[Condition], None] = lambda _: None,
+) -> list[Update]:
     updates: list[Update] = []
-    await waiting.wait(cast(clients.EngineClient, script), ["web"], changed, updates.append, timeout_s)
+    looks = waiting.Looks(cast(clients.EngineClient, script))
+    followed = waiting.Followed("web", "web" in changed, timeout_s)
+    async with groups.group() as group:
+        looking = group.create_task(looks.run())
+        await waiting.follow(looks, followed, updates.append, reached)
+        looking.cancel()
     return updates
 
 
@@ -122,5 +133,47 @@ async def test_an_engine_that_restarts_is_waited_for_and_one_that_stays_away_is_
 async def test_a_service_that_is_removed_meanwhile_and_one_that_takes_too_long_are_errors() -> None:
     with pytest.raises(errors.NotFound, match="web was removed"):
         await wait(Script(([service()], []), ([], [])))
-    with pytest.raises(errors.RolloutFailed, match=r"not there after 0\.05 s: service web: 0/1 running"):
+    with pytest.raises(errors.RolloutFailed, match=r"service web: not there after 0\.05 s: 0/1 running"):
         await wait(Script(([service()], [])), timeout_s=0.05)
+
+
+async def test_what_others_wait_for_is_told_on_the_way() -> None:
+    told: list[Condition] = []
+    starting, running = task("1", TaskState.STARTING), task("1", TaskState.RUNNING)
+    script = Script(([service()], [task("1", TaskState.READY)]), ([service()], [starting]), ([service()], [running]))
+    await wait(script, reached=lambda condition: told.append(condition))
+    assert told[0] is Condition.STARTED and set(told[1:]) == {Condition.STARTED, Condition.HEALTHY}
+
+
+async def test_a_rolled_back_update_is_nothing_that_others_may_build_on() -> None:
+    told: list[Condition] = []
+    script = Script(
+        ([service("rollback_started")], [task("1", TaskState.STARTING)]), ([service("rollback_completed")], RUNNING)
+    )
+    with pytest.raises(errors.RolloutFailed):
+        await wait(script, reached=lambda condition: told.append(condition))
+    assert told == []
+
+
+async def test_one_look_serves_all_who_asked_before_it_began() -> None:
+    script = Script(([service()], RUNNING), ([], []), ([], []))
+    looks = waiting.Looks(cast(clients.EngineClient, script))
+    async with groups.group() as group:
+        asked = [group.create_task(looks.next()) for _ in range(3)]
+        looking = group.create_task(looks.run())
+        found = [await task for task in asked]
+        assert found[0] is found[1] is found[2] and found[0].services
+        assert not (await looks.next()).services
+        looking.cancel()
+
+
+async def test_a_guard_that_refuses_ends_the_wait() -> None:
+    async def guard() -> None:
+        raise errors.Refused("the lease is lost")
+
+    looks = waiting.Looks(cast(clients.EngineClient, Script(([service()], RUNNING))), guard)
+    async with groups.group() as group:
+        looking = group.create_task(looks.run())
+        with pytest.raises(errors.Refused, match="lost"):
+            await looks.next()
+        looking.cancel()
