@@ -17,7 +17,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import groups, record
+from gitops.reconciler import groups, record, revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Live:
     nodes: tuple[Node, ...] = ()
     tasks: tuple[Task, ...] = ()
     records: Mapping[str, record.Record] = field(default_factory=dict)
+    revisions: Mapping[str, list[revisions.Revision]] = field(default_factory=dict)
+    """By stack, newest first."""
 
     @property
     def names(self) -> canonical.Names:
@@ -77,6 +79,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         nodes=tuple(nodes.result()),
         tasks=tuple(tasks.result()),
         records={item.stack: item for item in records},
+        revisions=revisions.parse(configs.result()),
     )
 
 

@@ -129,7 +129,7 @@ class RepositoryOrigin:
         """Fetch, and lay out the commit."""
         commit = await self._mirror.resolve(self._ref)
         tree = await self._mirror.tree(commit)
-        found = source.of_repository(self._url, commit, tree, self._directory)
+        found = source.of_repository(self._url, await self._mirror.describe(commit), tree, self._directory)
         if not found.path.exists():
             raise errors.NotFound(f"repository {git.redact(self._url)} has no {self._directory!r} in {commit[:12]}")
         return found

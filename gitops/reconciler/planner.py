@@ -7,7 +7,7 @@ Objects of others are never touched; one that stands where ours should go is an 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from typing import Any
 
@@ -35,6 +35,8 @@ class Request:
     known: Mapping[str, Known]
     stacks: frozenset[str]
     warnings: tuple[str, ...] = ()
+    baseline: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """The canonical forms that were applied last, by kind and engine name; empty where that isn't known."""
 
 
 def make(request: Request, live: Live) -> Plan:

@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gitops import client as clients
 from gitops import errors, manifests
-from gitops.objects import base
-from gitops.reconciler import apply, credentials, images, live, pinning, planner, record, versions
+from gitops.reconciler import apply, credentials, images, live, pinning, planner, record, revisions, stored, versions
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome, Record
+from gitops.reconciler.recorder import Recorder
 from gitops.reconciler.source import Source, revision
 from gitops.reconciler.waiting import Report
 
@@ -24,8 +24,6 @@ DEFAULT_TIMEOUT_S = 600.0
 """How long an apply waits for its services: a rolling update of a dozen tasks with a delay takes minutes."""
 
 _LAST_WORD_S = 3.0
-_MESSAGE_LIMIT = 2000
-"""Characters of an error that a record keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class Reconciler:
         pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
         key = _fingerprint(self._options.load.secret_key)
         warnings = (*pinned.warnings, *_other_keys(desired, seen, stacks, key))
-        request = planner.Request(pinned.desired, known, stacks, warnings)
+        request = planner.Request(pinned.desired, known, stacks, warnings, _baseline(stacks, seen))
         plan = planner.make(request, seen)
         return Prepared(source, revision(source, desired.files_read), request, seen, plan, key)
 
@@ -111,8 +109,8 @@ class Reconciler:
             whatever `gitops.reconciler.apply.run` raises.
         """
         _check(prepared.plan)
-        if prepared.plan.changed:
-            await self._record(prepared, Outcome.APPLYING, "")
+        recorder = Recorder(self._client, prepared, lambda stack: None)
+        await recorder.begin()
         job = apply.Job(
             prepared.plan,
             prepared.request,
@@ -126,13 +124,13 @@ class Reconciler:
             await self._check_again(prepared)
         except errors.GitopsError as error:
             held = prepared.revision if isinstance(error, errors.RolloutFailed | errors.Unschedulable) else None
-            await self._record(prepared, Outcome.FAILED, str(error), held)
+            await recorder.end(Outcome.FAILED, str(error), held)
             raise
         except asyncio.CancelledError:
-            await self._note_interruption(prepared)
+            await _note_interruption(recorder)
             raise
-        await self._record(prepared, Outcome.APPLIED, "", "", removed)
-        await self._forget_emptied(prepared)
+        await recorder.end(Outcome.APPLIED, "", "", removed)
+        await recorder.collect()
 
     async def _check_again(self, prepared: Prepared) -> None:
         """A rollout takes minutes, in which somebody else may have changed what was sent: say so, not "converged"."""
@@ -142,52 +140,6 @@ class Reconciler:
             raise errors.Refused(
                 f"changed by somebody else while it was applied: {', '.join(names)}; run it again to see the new plan"
             )
-
-    async def _note_interruption(self, prepared: Prepared) -> None:
-        """So that nobody reads for ever that an apply goes on; an engine that doesn't answer is not waited for."""
-        if not prepared.plan.changed:
-            return
-        with contextlib.suppress(errors.GitopsError, TimeoutError):
-            async with asyncio.timeout(_LAST_WORD_S):
-                await self._record(prepared, Outcome.INTERRUPTED, "the next apply goes on from there")
-
-    async def _record(
-        self,
-        prepared: Prepared,
-        outcome: Outcome,
-        message: str,
-        held: str | None = None,
-        removed: frozenset[str] = frozenset(),
-    ) -> None:
-        """Write each stack's record; a run that changes nothing and finds the same commit writes nothing."""
-        source = prepared.source
-        for stack in prepared.stacks:
-            former = prepared.live.records.get(stack, Record(stack))
-            known = prepared.request.known
-            mine = [item for item in prepared.request.desired.of("Image") if item.stack == stack]
-            present = filter(None, (images.version(item, known) for item in mine))
-            brought = versions.noted(former.brought, present)
-            changes: dict[str, object] = {
-                "source": source.identity,
-                "commit": source.label,
-                "revision": prepared.revision,
-                "outcome": outcome,
-                "message": message[:_MESSAGE_LIMIT],
-                "images": tuple(name for item in mine for name in images.names(item, known)),
-                "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
-                "key": prepared.key if prepared.request.desired.of("Secret") else former.key,
-            }
-            if held is not None:
-                changes["held"] = held
-            if prepared.plan.changed or former.revision != prepared.revision:
-                changes["applied_at"] = base.format_time(time.time_ns())
-            await record.write(self._client, stack, **changes)
-
-    async def _forget_emptied(self, prepared: Prepared) -> None:
-        """Drop the record of a stack of which nothing is left in the manifests."""
-        for stack in prepared.stacks:
-            if stack not in prepared.request.desired.stacks:
-                await record.remove(self._client, stack)
 
     def _image_names(self, desired: manifests.DesiredSet) -> set[str]:
         return {item.engine_name for item in desired.of("Image")}
@@ -228,6 +180,7 @@ async def delete(client: clients.EngineClient, prepared: Prepared, stack: str, r
     """
     job = apply.Job(prepared.plan, prepared.request, prepared.live, images.Images(), lambda _: None, DEFAULT_TIMEOUT_S)
     await apply.run(client, job, report)
+    await revisions.remove(client, stack)
     await record.remove(client, stack)
 
 
@@ -249,6 +202,25 @@ async def plan_delete(client: clients.EngineClient, stack: str, *, volumes: bool
         known = ", ".join(sorted(name for name in seen.records if name)) or "none"
         raise errors.NotFound(f"no stack {stack!r} on this engine; stacks: {known}")
     return Prepared(Source("", Path()), "", request, seen, plan)
+
+
+async def _note_interruption(recorder: Recorder) -> None:
+    """So that nobody reads for ever that an apply goes on; an engine that doesn't answer is not waited for."""
+    if recorder.has_started:
+        with contextlib.suppress(errors.GitopsError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_S):
+                await recorder.end(Outcome.INTERRUPTED, "the next apply goes on from there")
+
+
+def _baseline(stacks: frozenset[str], seen: live.Live) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The canonical forms that were applied last; of a revision that can't be read any more, none."""
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for stack in stacks:
+        last = next((item for item in seen.revisions.get(stack, []) if item.head.is_healthy), None)
+        if last is not None:
+            with contextlib.suppress(errors.Invalid):
+                found |= stored.baseline(last.body.objects)
+    return found
 
 
 def _check(plan: Plan) -> None:

@@ -7,6 +7,7 @@ change by compare-and-set on its version (the data of a Config can't change).
 from __future__ import annotations
 
 import enum
+import hashlib
 import json
 from dataclasses import dataclass, fields
 from dataclasses import replace as replaced
@@ -23,6 +24,8 @@ RECORD_KIND = "record"
 _PREFIX = "gitops.record."
 _LISTS = ("images", "brought")
 _RETRIES = 5
+_STACK_LENGTH = 36
+_STACK_CUT = 25
 
 
 class Outcome(enum.StrEnum):
@@ -33,15 +36,16 @@ class Outcome(enum.StrEnum):
     APPLIED = "applied"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    ROLLED_BACK = "rolled-back"
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """The labels of a record, typed.
 
-    `held` is the revision that isn't tried again by itself; `images` are the references that the manifests bring;
-    `brought` is every version of them that may still be on the engine, as `name:tag@digest`, the latest last; `key`
-    is a fingerprint of the operator's key for secrets.
+    `revision` names a state of the manifests; `held` is the one that isn't tried again by itself; `images` are the
+    references that the manifests bring; `brought` is every version of them that may still be on the engine, as
+    `name:tag@digest`, the latest last; `key` is a fingerprint of the operator's key for secrets.
     """
 
     stack: str
@@ -55,11 +59,27 @@ class Record:
     images: tuple[str, ...] = ()
     brought: tuple[str, ...] = ()
     key: str = ""
+    suspended: str = ""
+    """Since when watch leaves the stack alone; empty where it doesn't."""
+    suspend_reason: str = ""
+    lease_holder: str = ""
+    lease_until: str = ""
+    """By the engine's clock."""
+    lease_phase: str = ""
+    lease_fence: str = ""
+    """Counts the holders: the number of the present one, or of the last."""
 
 
 def config_name(stack: str) -> str:
     """The record's name on the engine."""
-    return f"gitops-record-{stack}" if stack else "gitops-record"
+    return shortened("gitops-record", stack)
+
+
+def shortened(stem: str, stack: str) -> str:
+    """`<stem>-<stack>`, cut where an engine, which takes 64 characters, would refuse it or what is still to follow."""
+    if len(stack) > _STACK_LENGTH:
+        stack = f"{stack[:_STACK_CUT]}-{hashlib.sha256(stack.encode()).hexdigest()[:10]}"
+    return f"{stem}-{stack}" if stack else stem
 
 
 def parse(config: Config) -> Record:
@@ -97,16 +117,19 @@ async def read(client: clients.EngineClient) -> dict[str, Record]:
     return {record.stack: record for record in map(parse, found)}
 
 
-async def write(client: clients.EngineClient, stack: str, **changes: object) -> Record:
+async def write(client: clients.EngineClient, stack: str, *, fence: str | None = None, **changes: object) -> Record:
     """Change a stack's record, made if it is missing; writes nothing when nothing changes.
 
     Raises:
         errors.OutOfSequence: somebody else keeps writing it.
+        errors.Refused: another apply has got the lease since it had the fencing number `fence`.
     """
     name = config_name(stack)
     for attempt in range(_RETRIES):
         config = await _find(client, name)
         former = parse(config) if config else Record(stack)
+        if fence is not None and former.lease_fence != fence:
+            raise errors.Refused(f"stack {stack!r} was taken over by {former.lease_holder or 'another apply'}")
         record = replaced(former, **changes)  # type: ignore[arg-type]
         if config and record == former:
             return record

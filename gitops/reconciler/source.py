@@ -22,6 +22,9 @@ class Source:
     path: Path
     commit: str = ""
     is_dirty: bool = False
+    author: str = ""
+    """Who wrote the commit, and in a line what it does."""
+    subject: str = ""
     root: Path | None = None
     """The repository that manifests may read files of, where it is not to be found from `path`."""
 
@@ -37,13 +40,15 @@ def of_path(path: Path) -> Source:
     tree = git.worktree(resolved if resolved.is_dir() else resolved.parent)
     if tree is None:
         return Source(f"path:{resolved}", resolved)
-    return Source(f"{tree.origin}#{resolved.relative_to(tree.root)}", resolved, tree.commit, tree.is_dirty)
+    identity = f"{tree.origin}#{resolved.relative_to(tree.root)}"
+    return Source(identity, resolved, tree.commit, tree.is_dirty, tree.author, tree.subject)
 
 
-def of_repository(url: str, commit: str, tree: Path, directory: str) -> Source:
+def of_repository(url: str, commit: git.Commit, tree: Path, directory: str) -> Source:
     """The source of a directory in a commit of a repository, laid out under `tree`."""
     path = tree / directory if directory else tree
-    return Source(f"{git.identity(url)}#{Path(directory or '.')}", path, commit, root=tree)
+    identity = f"{git.identity(url)}#{Path(directory or '.')}"
+    return Source(identity, path, commit.id, author=commit.author, subject=commit.subject, root=tree)
 
 
 def revision(source: Source, files: Mapping[str, str]) -> str:

@@ -32,7 +32,7 @@ def repository(tmp_path: Path) -> Path:
 def test_a_work_tree_says_its_commit_branch_and_whether_it_is_dirty(repository: Path) -> None:
     commit = sh(repository, "git", "rev-parse", "HEAD")
     found = git.worktree(repository)
-    assert found == git.WorkTree(repository, str(repository), commit, "main", False)
+    assert found == git.WorkTree(repository, str(repository), commit, "main", False, "a", "one")
     (repository / "b.yaml").write_text("new")
     found = git.worktree(repository)
     assert found is not None and found.is_dirty

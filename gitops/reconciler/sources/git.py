@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from gitops import errors
 
 NETWORK_TIMEOUT_S = 300.0
+_SUBJECT_LENGTH = 200
 _SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.-]+:(?!//)\S+$")
 _SCHEMES = {"https", "ssh", "file", "http"}
 _COMMIT = re.compile(r"^[0-9a-f]{40}([0-9a-f]{24})?$")
@@ -33,6 +34,17 @@ class WorkTree:
     commit: str
     branch: str
     is_dirty: bool
+    author: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit: its id, who wrote it, and the first line of what it says."""
+
+    id: str
+    author: str = ""
+    subject: str = ""
 
 
 def worktree(path: Path) -> WorkTree | None:
@@ -61,12 +73,14 @@ def worktree(path: Path) -> WorkTree | None:
                 f"{root}: git does not read this work tree: {_reason(said)}; git -C {root} status says how to allow it"
             ) from error
         try:
-            commit = repo.head.commit.hexsha
+            head = repo.head.commit
+            commit = head.hexsha
         except ValueError:
             return None
         branch = "" if repo.head.is_detached else repo.active_branch.name
         origin = next((remote.url for remote in repo.remotes if remote.name == "origin"), "")
-        return WorkTree(root, identity(origin) if origin else str(root), commit, branch, is_dirty)
+        name = identity(origin) if origin else str(root)
+        return WorkTree(root, name, commit, branch, is_dirty, str(head.author.name or ""), _line(head.summary))
 
 
 def check_url(url: str) -> str:
@@ -170,6 +184,16 @@ class Mirror:
                 await asyncio.to_thread(_remove, other)
         return target
 
+    async def describe(self, commit: str) -> Commit:
+        """Who wrote a commit and what it says.
+
+        Raises:
+            errors.RuntimeFailure: it is not in the clone.
+        """
+        out = await self._run("show", "--no-patch", "--format=%an%n%s", "--end-of-options", commit)
+        author, _, subject = out.partition("\n")
+        return Commit(commit, author.strip(), _line(subject))
+
     async def _drop_if_broken(self) -> None:
         """Throw the clone away when objects are missing, which only a walk over all of them shows."""
         code, _, _ = await self._try("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
@@ -213,6 +237,12 @@ class Mirror:
         return await run(
             ["git", *place, "-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never", *arguments], environment
         )
+
+
+def _line(text: str | bytes) -> str:
+    """The first line of a commit's message."""
+    found = text.decode(errors="replace") if isinstance(text, bytes) else text
+    return (found.strip().splitlines() or [""])[0][:_SUBJECT_LENGTH]
 
 
 def _reason(err: str) -> str:

@@ -1,0 +1,155 @@
+"""Writes down what an apply is of and how it ended: the record of each of its stacks, and a revision where one is due.
+
+A revision is due where a stack's objects change, where its manifests are in another state than at the last apply, and
+where the stack has none yet. A run that changes nothing and finds the same state writes nothing at all.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from gitops import client as clients
+from gitops.objects import base
+from gitops.reconciler import images, record, revisions, stored, versions
+from gitops.reconciler.plan import Action, Plan
+from gitops.reconciler.record import Outcome, Record
+from gitops.reconciler.revisions import Head, Revision
+
+if TYPE_CHECKING:
+    from gitops.reconciler.reconcile import Prepared
+
+_MESSAGE_LIMIT = 2000
+"""Characters of an error that a record keeps."""
+_COUNTED = (Action.CREATE, Action.UPDATE, Action.REPLACE, Action.DELETE)
+
+
+def operator() -> str:
+    """Who applies: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+class Recorder:
+    """One apply, in the records and histories of its stacks."""
+
+    def __init__(self, client: clients.EngineClient, prepared: Prepared, fence: Callable[[str], str | None]) -> None:
+        """`fence` gives the fencing number that a stack's record must bear; None: whichever."""
+        self._client = client
+        self._prepared = prepared
+        self._fence = fence
+        self._revisions: dict[str, Revision] = {}
+        self._now = base.format_time(time.time_ns())
+
+    @property
+    def has_started(self) -> bool:
+        """Whether anything was written, so that how it ended must be, too."""
+        return bool(self._revisions)
+
+    async def begin(self) -> None:
+        """Note that the apply goes on, before anything is changed."""
+        for stack in self._prepared.stacks:
+            if self._is_due(stack):
+                await self._end_former(stack)
+                configs = self._prepared.live.configs.values()
+                head = self._head(stack, revisions.next_number(configs, stack))
+                self._revisions[stack] = await revisions.create(self._client, head, self._body(stack))
+        if self._prepared.plan.changed:
+            await self.write(Outcome.APPLYING, "")
+
+    async def _end_former(self, stack: str) -> None:
+        """Revisions whose apply was killed: nobody else is left to say so."""
+        for item in self._prepared.live.revisions.get(stack, []):
+            if item.head.outcome is Outcome.APPLYING:
+                await revisions.finish(self._client, item, outcome=Outcome.INTERRUPTED, message="killed on its way")
+
+    async def end(
+        self, outcome: Outcome, message: str, held: str | None = None, removed: frozenset[str] = frozenset()
+    ) -> None:
+        """Note how it ended; `held` is the state that isn't to be tried again, `removed` the versions that went."""
+        await self.write(outcome, message, held, removed)
+        await self.finish(outcome, message)
+
+    async def finish(self, outcome: Outcome, message: str) -> None:
+        """Note it in the revisions alone, where the records are somebody else's by now."""
+        for revision in self._revisions.values():
+            ended = base.format_time(time.time_ns())
+            await revisions.finish(self._client, revision, outcome=outcome, message=message, ended_at=ended)
+
+    async def collect(self) -> None:
+        """Remove what no longer stays of the histories; of a stack of which nothing is left, all."""
+        for stack in self._prepared.stacks:
+            if stack not in self._prepared.request.desired.stacks:
+                await revisions.remove(self._client, stack)
+                await record.remove(self._client, stack)
+            elif stack in self._revisions:
+                await revisions.collect(self._client, stack)
+
+    async def write(
+        self, outcome: Outcome, message: str, held: str | None = None, removed: frozenset[str] = frozenset()
+    ) -> None:
+        """Write each stack's record."""
+        for stack in self._prepared.stacks:
+            changes = self._changes(stack, removed) | {"outcome": outcome, "message": message[:_MESSAGE_LIMIT]}
+            if held is not None:
+                changes["held"] = held
+            await record.write(self._client, stack, fence=self._fence(stack), **changes)
+
+    def _is_due(self, stack: str) -> bool:
+        prepared = self._prepared
+        if any(step.stack == stack for step in prepared.plan.changed):
+            return True
+        former = prepared.live.records.get(stack)
+        is_noted = former is not None and former.revision == prepared.revision
+        return stack in prepared.request.desired.stacks and not (is_noted and prepared.live.revisions.get(stack))
+
+    def _changes(self, stack: str, removed: frozenset[str]) -> dict[str, Any]:
+        prepared, known = self._prepared, self._prepared.request.known
+        former = prepared.live.records.get(stack, Record(stack))
+        mine = [item for item in prepared.request.desired.of("Image") if item.stack == stack]
+        present = filter(None, (images.version(item, known) for item in mine))
+        brought = versions.noted(former.brought, present)
+        changes: dict[str, Any] = {
+            "source": prepared.source.identity,
+            "commit": prepared.source.label,
+            "revision": prepared.revision,
+            "images": tuple(name for item in mine for name in images.names(item, known)),
+            "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
+            "key": prepared.key if prepared.request.desired.of("Secret") else former.key,
+        }
+        if prepared.plan.changed or former.revision != prepared.revision:
+            changes["applied_at"] = self._now
+        return changes
+
+    def _head(self, stack: str, number: int) -> Head:
+        source = self._prepared.source
+        return Head(
+            stack,
+            number,
+            source=source.identity,
+            commit=source.commit + ("+" if source.is_dirty else ""),
+            author=source.author,
+            subject=source.subject,
+            revision=self._prepared.revision,
+            by=operator(),
+            started_at=base.format_time(time.time_ns()),
+            counts=counts(self._prepared.plan, stack),
+        )
+
+    def _body(self, stack: str) -> revisions.Body:
+        request = self._prepared.request
+        return stored.body(request.desired, request.known, self._prepared.plan, stack)
+
+
+def counts(plan: Plan, stack: str) -> dict[str, int]:
+    """What a plan does to a stack's objects, by action."""
+    steps: Iterable[Action] = [step.action for step in plan.changed if step.stack == stack]
+    found = {str(action): sum(step is action for step in steps) for action in _COUNTED}
+    return {action: count for action, count in found.items() if count}

@@ -1,0 +1,155 @@
+"""Between what manifests ask for and what a revision holds. Pure.
+
+Neither the value of a secret nor the data of a config is stored: both have versions on the engine, which are named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from gitops.manifests import Desired, DesiredSet, ImageSource, Position, Spec, StackSettings, canonical
+from gitops.manifests.desired import Dependency
+from gitops.objects import base
+from gitops.objects.container import VolumeCreate
+from gitops.objects.network import NetworkCreate
+from gitops.objects.secret import ConfigSpec, SecretSpec
+from gitops.objects.service import ServiceSpec
+from gitops.reconciler.images import Known
+from gitops.reconciler.plan import Action, Plan
+from gitops.reconciler.revisions import Body, Change, Stored
+
+_SPECS: Mapping[str, Any] = {
+    "Network": NetworkCreate,
+    "Volume": VolumeCreate,
+    "Secret": SecretSpec,
+    "Config": ConfigSpec,
+    "Service": ServiceSpec,
+}
+_CHANGES = 200
+"""How many changes are told one by one; the counts have them all."""
+_PATHS = 20
+
+
+def body(desired: DesiredSet, known: Mapping[str, Known], plan: Plan, stack: str) -> Body:
+    """What a revision of `stack` holds of a set whose images are pinned, and of the plan that was made for it."""
+    settings = desired.stacks.get(stack)
+    return Body(
+        objects=[_stored(item, known.get(item.engine_name)) for item in desired.objects if item.stack == stack],
+        changes=_changes(plan, stack),
+        externals=[_stored(item, None) for item in desired.externals if item.stack == stack],
+        settings=_settings(settings) if settings else {},
+    )
+
+
+def desired(bodies: Mapping[str, Body]) -> tuple[DesiredSet, dict[str, Known]]:
+    """The set that revisions, by stack, ask for together, and what is known of its images."""
+    objects = [_desired(item) for found in bodies.values() for item in found.objects]
+    externals = [_desired(item) for found in bodies.values() for item in found.externals]
+    stacks = {name: StackSettings(name, **found.settings) for name, found in bodies.items()}
+    known = {
+        item.engine_name: Known(**item.image)
+        for found in bodies.values()
+        for item in found.objects
+        if item.kind == "Image"
+    }
+    return DesiredSet(tuple(objects), stacks, {}, tuple(externals)), known
+
+
+def merged(former: Body, part: Body) -> Body:
+    """`former` with the objects of `part` in the place of those of the same names."""
+    fresh = {item.key for item in part.objects}
+    rest = [item for item in former.objects if item.key not in fresh]
+    return replace(former, objects=[*rest, *part.objects], changes=part.changes, externals=_externals(former, part))
+
+
+def baseline(items: Iterable[Stored]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The canonical forms by kind and engine name."""
+    return {item.key: item.canonical for item in items}
+
+
+def _externals(former: Body, part: Body) -> list[Stored]:
+    fresh = {item.key for item in part.externals}
+    return [*(item for item in former.externals if item.key not in fresh), *part.externals]
+
+
+def _settings(found: StackSettings) -> dict[str, Any]:
+    return {"description": found.description, "prune": found.prune, "labels": dict(found.labels)}
+
+
+def _changes(plan: Plan, stack: str) -> list[Change]:
+    steps = [step for step in plan.changed if step.stack == stack]
+    return [
+        Change(
+            step.kind,
+            step.name,
+            str(step.action),
+            str(step.reason),
+            [change.path for change in step.changes][:_PATHS] if step.action is not Action.CREATE else [],
+        )
+        for step in steps[:_CHANGES]
+    ]
+
+
+def _stored(item: Desired, known: Known | None) -> Stored:
+    spec, form = _without_values(item.spec), item.canonical
+    if isinstance(spec, ServiceSpec):
+        form = canonical.service(spec)  # with the digest of its image, which the manifest doesn't have
+    return Stored(
+        item.kind,
+        item.stack,
+        item.name,
+        item.engine_name,
+        str(item.position),
+        msgspec.Raw(_encoded(spec)),
+        dict(form),
+        item.hash,
+        list(item.needs),
+        [asdict(found) for found in item.depends_on],
+        item.deadline_ns,
+        asdict(known) if known else {},
+    )
+
+
+def _without_values(spec: Spec) -> Spec:
+    return replace(spec, data=b"") if isinstance(spec, SecretSpec | ConfigSpec) else spec
+
+
+def _encoded(spec: Spec) -> bytes:
+    if isinstance(spec, ImageSource):
+        return base.to_json({"reference": spec.reference, "pull": spec.pull, "push": spec.push})
+    return base.to_json(spec)
+
+
+def _desired(item: Stored) -> Desired:
+    return Desired(
+        item.kind,
+        item.stack,
+        item.name,
+        item.engine_name,
+        _position(item.position),
+        _spec(item),
+        item.canonical,
+        item.hash,
+        tuple((kind, name) for kind, name in item.needs),
+        tuple(Dependency(**found) for found in item.depends_on),
+        item.deadline_ns,
+    )
+
+
+def _spec(item: Stored) -> Spec:
+    if item.kind != "Image":
+        spec: Spec = base.from_json(bytes(item.spec), _SPECS[item.kind])
+        return spec
+    found = base.from_json(bytes(item.spec), dict[str, str])
+    pull, digest = found["pull"].partition("@")[0], item.image.get("digest", "")
+    return ImageSource(found["reference"], pull=f"{pull}@{digest}" if pull and digest else pull, push=found["push"])
+
+
+def _position(text: str) -> Position:
+    file, _, line = text.rpartition(":")
+    return Position(file, int(line) if line.isdecimal() else 0, 1)
