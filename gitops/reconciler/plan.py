@@ -9,6 +9,7 @@ import enum
 from dataclasses import dataclass
 
 from gitops.reconciler.diff import FieldChange
+from gitops.reconciler.forecast import Forecast, Refusal
 
 KINDS = ("Image", "Network", "Volume", "Secret", "Config", "Service")
 """In the order in which objects need each other; deletes go the other way round."""
@@ -68,6 +69,7 @@ class Unplaced:
     service: str
     count: int
     reason: str
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def text(self) -> str:
@@ -77,12 +79,13 @@ class Unplaced:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All steps, no-ops included; what would not find a node; and what forbids to carry it out at all."""
+    """All steps, no-ops included; what would not find a node; what forbids to carry it out; the schedule."""
 
     steps: tuple[Step, ...]
     unplaced: tuple[Unplaced, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    forecast: Forecast | None = None
 
     @property
     def changed(self) -> tuple[Step, ...]:

@@ -19,9 +19,9 @@ from gitops.objects.node import Node
 from gitops.objects.service import Placement, Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.manager.loop import StoreLoop
-from gitops.swarm.manager.tasks import is_runnable
 from gitops.swarm.scheduling import constraints
 from gitops.swarm.scheduling.nodes import holds_node, reservations
+from gitops.swarm.scheduling.tasks import is_runnable
 from gitops.swarm.store.protocol import Change, Tx, View
 
 

@@ -1,9 +1,8 @@
 """The replicated orchestrator: services become tasks.
 
-One pass over a service, in one transaction: the restart supervisor replaces what died, free slots are filled or
-surplus ones removed, and the updater moves dirty slots on. All of it is computed from the snapshot that the
-transaction runs on, so that nothing is written on the strength of something older. A pass is due when the service, one
-of its tasks or a node changed, and when a delay or a monitor time is over.
+It runs `scheduling.replicated` over a service, in one transaction, so that nothing is written on the strength of
+something older than the snapshot that the transaction runs on. A pass is due when the service, one of its tasks or a
+node changed, and when a delay or a monitor time is over.
 
 It writes tasks' desired states, new tasks, services' update status and the spec of a service that is rolled back.
 Tasks of a service that is gone are told to go; the reaper takes their objects away.
@@ -14,29 +13,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
-
-from msgspec.structs import replace
+from collections.abc import Iterator, Sequence
 
 from gitops import errors
 from gitops.objects.node import Node
 from gitops.objects.service import Service
-from gitops.objects.task import Task, TaskState
+from gitops.objects.task import Task
 from gitops.swarm.clock import Clock, IdSource
 from gitops.swarm.manager.loop import BACKOFF_MAX_S, BACKOFF_S, StoreLoop
-from gitops.swarm.manager.restart import RestartSupervisor, should_restart
-from gitops.swarm.manager.tasks import advance, by_slot, may_hold_container, new_task
-from gitops.swarm.manager.updater import Rollout, Updater
-from gitops.swarm.scheduling import rollout, slots
-from gitops.swarm.store.protocol import Change, Store, Tx, View
+from gitops.swarm.scheduling.replicated import ReplicatedPass
+from gitops.swarm.scheduling.updates import Rollout
+from gitops.swarm.store.protocol import Change, Store, View
 from gitops.swarm.waiting import backoff
 
 log = logging.getLogger(__name__)
 
 TOGETHER = 64
 """Services that are passed over side by side."""
-Outcome = tuple[Rollout | None, float | None]
-"""A service's rollout after a pass, and the seconds until the next one is due."""
 
 
 class Orchestrator(StoreLoop):
@@ -44,9 +37,7 @@ class Orchestrator(StoreLoop):
 
     def __init__(self, store: Store, clock: Clock, rng: random.Random, ids: IdSource) -> None:
         super().__init__(store, clock, rng)
-        self._ids = ids
-        self._restarts = RestartSupervisor(clock, ids)
-        self._updater = Updater(clock, ids)
+        self._replicated = ReplicatedPass(clock, ids)
         self._rollouts: dict[str, Rollout] = {}
         self._dirty: dict[str, None] = {}
         self._due: dict[str, float] = {}
@@ -56,7 +47,7 @@ class Orchestrator(StoreLoop):
         """Every service, and those that only tasks remember."""
         self._dirty.update((service.id, None) for service in view.all(Service))
         self._dirty.update((task.service_id, None) for task in view.all(Task) if task.service_id)
-        self._restarts.forget(view)
+        self._replicated.forget(view)
 
     def notice(self, change: Change) -> None:
         """A service is touched by itself, by its tasks, and by what happens to their nodes."""
@@ -91,7 +82,9 @@ class Orchestrator(StoreLoop):
     async def _pass(self, service_id: str) -> errors.Unavailable | None:
         """Pass over a service; returns the store's error when it can't write."""
         try:
-            update, wait = await self.store.update(lambda tx: self._reconcile(tx, service_id))
+            update, wait = await self.store.update(
+                lambda tx: self._replicated.reconcile(tx, service_id, self._rollouts.get(service_id))
+            )
         except errors.Unavailable as error:
             # The store's trouble, not the service's: the whole loop waits.
             self._dirty[service_id] = None
@@ -112,71 +105,10 @@ class Orchestrator(StoreLoop):
             self._due[service_id] = self.clock.monotonic() + wait
         return None
 
-    def _reconcile(self, tx: Tx, service_id: str) -> Outcome:
-        service = tx.get(Service, service_id)
-        if service is None:
-            for task in tx.tasks_of_service(service_id):
-                advance(tx, task, TaskState.REMOVE)
-            return None, None
-        if not is_replicated(service):
-            return None, None
-        restart_wait = self._restarts.tend(tx, service)
-        kept = self._scale(tx, service)
-        update, update_wait = self._updater.step(tx, service, kept, self._rollouts.get(service_id))
-        waits = [wait for wait in (restart_wait, update_wait) if wait is not None]
-        return update, min(waits, default=None)
-
-    def _scale(self, tx: Tx, service: Service) -> dict[int, list[Task]]:
-        """Fill free slots or remove surplus ones; returns the slots that stay, new ones left out."""
-        all_tasks = by_slot(tx.tasks_of_service(service.id))
-        occupied = occupied_slots(service, all_tasks)
-        plan = slots.scale(occupied, replicas(service))
-        for number in plan.create:
-            self._fill(tx, service, number, all_tasks.get(number, []))
-        staying = {*plan.keep, *plan.create}
-        for number, tasks in all_tasks.items():
-            if number not in staying:
-                for task in tasks:
-                    advance(tx, task, TaskState.REMOVE)
-        return {number: occupied[number] for number in plan.keep}
-
-    def _fill(self, tx: Tx, service: Service, number: int, former: list[Task]) -> None:
-        """A new task in a free slot; where the former one still stops, it waits for that."""
-        must_wait = any(may_hold_container(tx, task) for task in former)
-        desired = TaskState.READY if must_wait else TaskState.RUNNING
-        tx.create(new_task(service, number, self._ids(), desired, self.clock.now_ns()))
-
 
 def _chunks(items: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(items), TOGETHER):
         yield items[start : start + TOGETHER]
-
-
-def occupied_slots(service: Service, all_tasks: Mapping[int, Sequence[Task]]) -> slots.Slots:
-    """The slots that count, each with the tasks that stand for it; `all_tasks` are the service's by slot."""
-
-    def is_free(last: Task) -> bool:
-        if last.desired_state is TaskState.REMOVE:
-            return True
-        if rollout.is_rolling_back(service) and last.spec_version != service.spec_version:
-            # The spec that is rolled back to gets another chance in every slot, once.
-            return True
-        return should_restart(last, all_tasks[last.slot])
-
-    tasks = (task for tasks in all_tasks.values() for task in tasks)
-    return slots.occupancy(replace(service, update_status=None), tasks, is_free).occupied
-
-
-def is_replicated(service: Service) -> bool:
-    """Whether the service runs a number of tasks without end; no mode at all means so too."""
-    mode = service.spec.mode
-    return mode.global_ is None and mode.replicated_job is None and mode.global_job is None
-
-
-def replicas(service: Service) -> int:
-    """How many tasks a replicated service asks for."""
-    replicated = service.spec.mode.replicated
-    return 1 if replicated is None or replicated.replicas is None else replicated.replicas
 
 
 def _concerns_tasks(change: Change) -> bool:

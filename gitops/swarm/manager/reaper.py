@@ -14,8 +14,8 @@ from gitops.objects.node import Cluster, Orchestration
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.manager.loop import StoreLoop
-from gitops.swarm.manager.tasks import by_slot, is_runnable
 from gitops.swarm.scheduling import restart, slots
+from gitops.swarm.scheduling.tasks import by_slot, is_runnable
 from gitops.swarm.store.protocol import Change, Tx, View
 
 

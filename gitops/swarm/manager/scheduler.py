@@ -22,6 +22,7 @@ from gitops.swarm.manager.loop import StoreLoop
 from gitops.swarm.scheduling.failures import WINDOW_NS, FailureLog
 from gitops.swarm.scheduling.nodes import ClusterState
 from gitops.swarm.scheduling.placement import Outcome, place
+from gitops.swarm.scheduling.tasks import is_waiting, is_wanted
 from gitops.swarm.store.protocol import Change, Store, Tx, View
 
 
@@ -85,19 +86,6 @@ class Scheduler(StoreLoop):
     def _set(self, tx: Tx, task: Task, state: TaskState, message: str, err: str = "") -> None:
         now = base.format_time(self.clock.now_ns())
         tx.update(replace(task, status=replace(task.status, timestamp=now, state=state, message=message, err=err)))
-
-
-def is_waiting(task: Task) -> bool:
-    """Whether the task can be placed, or is about to be allocated what it needs, or was given up before that.
-
-    New tasks are the allocator's; the scheduler only takes those that nobody wants any more.
-    """
-    return task.status.state is TaskState.PENDING or (task.status.state is TaskState.NEW and not is_wanted(task))
-
-
-def is_wanted(task: Task) -> bool:
-    """Whether the task is meant to run, or to run to its end."""
-    return task.desired_state.rank <= TaskState.COMPLETE.rank
 
 
 def is_still_true(seen: View, now: View, node_id: str) -> bool:

@@ -10,4 +10,12 @@ The managers' loops drive them, and so does whoever wants to know beforehand wha
     dirtiness     whether a task still is what its service says
     restart       whether and when a slot gets a new task
     rollout       what an update does next
+
+Passes carry these decisions out on a board (`board`) that is handed in: a transaction of the managers' store, or the
+model of a forecast.
+
+    replicated    one pass over a replicated service: restarts, scaling, updates
+    restarts      the restart supervisor
+    updates       the update supervisor
+    tasks         making tasks, moving their desired state, and what several passes ask about them
 """

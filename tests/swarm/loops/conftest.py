@@ -31,7 +31,7 @@ from gitops.simulation.clock import VirtualClock
 from gitops.swarm.clock import IdSource
 from gitops.swarm.manager.loop import StoreLoop
 from gitops.swarm.manager.orchestrator import Orchestrator
-from gitops.swarm.manager.tasks import is_runnable
+from gitops.swarm.scheduling.tasks import is_runnable
 from gitops.swarm.store.memory import MemoryStore
 from gitops.swarm.store.protocol import Change, View
 

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from gitops.objects.node import Node
 from gitops.objects.service import Replicated, RestartPolicy, Service, ServiceMode
 from gitops.objects.task import Task, TaskState
-from gitops.swarm.manager import orchestrator, reaper
-from gitops.swarm.scheduling import slots
+from gitops.swarm.manager import reaper
+from gitops.swarm.scheduling import replicated, slots
 
 
 def slots_of(world: Any, service: Service) -> list[int]:
@@ -247,7 +247,7 @@ async def test_a_slot_that_is_filled_again_waits_for_its_former_task_to_stop(wor
 async def test_one_service_that_cannot_be_reconciled_does_not_hold_up_the_others(world: Any, monkeypatch: Any) -> None:
     bad = await world.service(name="bad")
     good = await world.service(name="good")
-    original = orchestrator.occupied_slots
+    original = replicated.occupied_slots
 
     def failing(service: Service, tasks: list[Task]) -> list[Task]:
         if service.spec.name == "bad":
@@ -256,13 +256,13 @@ async def test_one_service_that_cannot_be_reconciled_does_not_hold_up_the_others
 
     loop = world.orchestrator()
     await world.clock.settle()
-    monkeypatch.setattr(orchestrator, "occupied_slots", failing)
+    monkeypatch.setattr(replicated, "occupied_slots", failing)
     await world.update(bad, name="bad", replicas=2)
     await world.update(good, name="good", replicas=2)
     await world.clock.advance(1)
     assert slots_of(world, good) == [1, 2]
     assert slots_of(world, bad) == [1]
-    monkeypatch.setattr(orchestrator, "occupied_slots", original)
+    monkeypatch.setattr(replicated, "occupied_slots", original)
     await world.clock.advance(60)
     assert slots_of(world, bad) == [1, 2]
     assert loop.passes < 200

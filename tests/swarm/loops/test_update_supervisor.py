@@ -18,7 +18,7 @@ from gitops.objects.service import (
     UpdateConfig,
 )
 from gitops.objects.task import Task, TaskState
-from gitops.swarm.manager.tasks import is_runnable
+from gitops.swarm.scheduling.tasks import is_runnable
 
 V1, V2, V3 = "app:v1", "app:v2", "app:v3"
 

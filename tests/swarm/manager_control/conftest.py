@@ -26,7 +26,7 @@ from gitops.simulation.clock import VirtualClock
 from gitops.swarm.clock import IdSource
 from gitops.swarm.manager.allocation import Allocation
 from gitops.swarm.manager.control import Control
-from gitops.swarm.manager.tasks import new_task
+from gitops.swarm.scheduling.tasks import new_task
 from gitops.swarm.store.memory import MemoryStore
 
 

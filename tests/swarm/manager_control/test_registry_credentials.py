@@ -13,8 +13,8 @@ from gitops.objects.node import Node
 from gitops.objects.service import Credentials, Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.manager import assignments
-from gitops.swarm.manager.tasks import new_task
 from gitops.swarm.scheduling import dirtiness, rollout
+from gitops.swarm.scheduling.tasks import new_task
 from gitops.swarm.store.protocol import View
 
 OLD, NEW = Credentials(b"old token"), Credentials(b"new token")

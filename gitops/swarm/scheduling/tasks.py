@@ -1,4 +1,4 @@
-"""Making tasks, moving their desired state, and the questions about them that several loops ask."""
+"""Making tasks, moving their desired state, and the questions about them that several passes ask."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gitops.objects import base
 from gitops.objects.node import Node
 from gitops.objects.service import Endpoint, Service
 from gitops.objects.task import Task, TaskState, TaskStatus
-from gitops.swarm.store.protocol import Tx, View
+from gitops.swarm.scheduling.board import Board, Glance
 
 
 def new_task(service: Service, slot: int, task_id: str, desired: TaskState, now_ns: int) -> Task:
@@ -30,12 +30,12 @@ def new_task(service: Service, slot: int, task_id: str, desired: TaskState, now_
     )
 
 
-def advance(tx: Tx, task: Task, desired: TaskState) -> Task:
+def advance(board: Board, task: Task, desired: TaskState) -> Task:
     """Move a task's desired state forward; one that is there or beyond stays as it is."""
-    stored = tx.get(Task, task.id)
+    stored = board.get(Task, task.id)
     if stored is None or stored.desired_state.rank >= desired.rank:
         return stored or task
-    return tx.update(replace(stored, desired_state=desired))
+    return board.update(replace(stored, desired_state=desired))
 
 
 def by_slot(tasks: Iterable[Task]) -> dict[int, list[Task]]:
@@ -51,7 +51,7 @@ def is_runnable(task: Task) -> bool:
     return task.desired_state.rank <= TaskState.RUNNING.rank
 
 
-def may_hold_container(view: View, task: Task) -> bool:
+def may_hold_container(view: Glance, task: Task) -> bool:
     """Whether something of the task may still run: it was given to a node, which is there and didn't say it ended."""
     if task.status.state.is_terminal or task.status.state.rank < TaskState.ASSIGNED.rank:
         return False
@@ -59,6 +59,19 @@ def may_hold_container(view: View, task: Task) -> bool:
     return node is not None and node.status.state != "down"
 
 
-def node_of(view: View, task: Task) -> Node | None:
+def node_of(view: Glance, task: Task) -> Node | None:
     """The task's node."""
     return view.get(Node, task.node_id) if task.node_id else None
+
+
+def is_waiting(task: Task) -> bool:
+    """Whether the task can be placed, or is about to be allocated what it needs, or was given up before that.
+
+    New tasks are the allocator's; the scheduler only takes those that nobody wants any more.
+    """
+    return task.status.state is TaskState.PENDING or (task.status.state is TaskState.NEW and not is_wanted(task))
+
+
+def is_wanted(task: Task) -> bool:
+    """Whether the task is meant to run, or to run to its end."""
+    return task.desired_state.rank <= TaskState.COMPLETE.rank

@@ -25,10 +25,9 @@ from gitops.objects import base, defaults
 from gitops.objects.node import Node
 from gitops.objects.service import Service, ServiceSpec, UpdateConfig
 from gitops.objects.task import Task, TaskState
-from gitops.swarm.clock import Clock, IdSource
-from gitops.swarm.manager.tasks import advance, is_runnable, may_hold_container, new_task
 from gitops.swarm.scheduling import dirtiness, rollout
-from gitops.swarm.store.protocol import Tx, View
+from gitops.swarm.scheduling.board import Board, Glance, Ids, Time
+from gitops.swarm.scheduling.tasks import advance, is_runnable, may_hold_container, new_task
 
 log = logging.getLogger(__name__)
 
@@ -98,12 +97,12 @@ class Rollout:
 class Updater:
     """Moves rollouts on."""
 
-    def __init__(self, clock: Clock, ids: IdSource) -> None:
+    def __init__(self, clock: Time, ids: Ids) -> None:
         self._clock = clock
         self._ids = ids
 
     def step(
-        self, tx: Tx, service: Service, slots: Slots, former: Rollout | None
+        self, tx: Board, service: Service, slots: Slots, former: Rollout | None
     ) -> tuple[Rollout | None, float | None]:
         """Do what is due; returns the rollout as it is now and the seconds until more may be due.
 
@@ -124,7 +123,7 @@ class Updater:
         self._settle(tx, service, slots, {worker.slot for worker in update.workers})
         return self._end(tx, service.id, update)
 
-    def _begin(self, tx: Tx, service: Service, slots: Slots) -> Rollout | None:
+    def _begin(self, tx: Board, service: Service, slots: Slots) -> Rollout | None:
         if rollout.is_paused(service):
             return None
         is_resumed = rollout.state_of(service) in (rollout.UPDATING, rollout.ROLLBACK_STARTED)
@@ -143,7 +142,7 @@ class Updater:
 
     # Failures
 
-    def _judge(self, tx: Tx, service_id: str, update: Rollout) -> bool:
+    def _judge(self, tx: Board, service_id: str, update: Rollout) -> bool:
         """Count failures and act on them; whether the rollout is over by that."""
         for task_id, since in update.made.items():
             task = tx.get(Task, task_id)
@@ -161,7 +160,7 @@ class Updater:
         """Whether a new task failed before it ran, or within the monitor time after."""
         return is_failure(task) and (since is None or self._clock.monotonic() - since <= update.monitor_s)
 
-    def _act_on_failure(self, tx: Tx, service_id: str, update: Rollout, task_id: str) -> bool:
+    def _act_on_failure(self, tx: Board, service_id: str, update: Rollout, task_id: str) -> bool:
         service = _stored(tx, service_id)
         verdict = rollout.judge(service, len(update.failed), update.total)
         if verdict == "rollback" and service.previous_spec is not None:
@@ -177,7 +176,7 @@ class Updater:
 
     # Slots
 
-    def _work(self, tx: Tx, service: Service, slots: Slots, update: Rollout) -> None:
+    def _work(self, tx: Board, service: Service, slots: Slots, update: Rollout) -> None:
         now = self._clock.monotonic()
         for index, worker in enumerate(update.workers):
             if worker.slot is not None:
@@ -186,7 +185,7 @@ class Updater:
                 worker = self._take(tx, service, slots, update, update.queue.pop(0))
             update.workers[index] = worker
 
-    def _follow(self, tx: Tx, slots: Slots, update: Rollout, worker: Worker) -> Worker:
+    def _follow(self, tx: Board, slots: Slots, update: Rollout, worker: Worker) -> Worker:
         """See whether a worker's slot is done: its new task runs, is over, or is gone."""
         task = tx.get(Task, worker.task_id)
         if task is not None and task.status.state.rank < TaskState.RUNNING.rank:
@@ -195,7 +194,7 @@ class Updater:
             _stop_others(tx, slots.get(worker.slot, ()), task)
         return Worker(free_at=self._clock.monotonic() + update.delay_s)
 
-    def _take(self, tx: Tx, service: Service, slots: Slots, update: Rollout, slot: int) -> Worker:
+    def _take(self, tx: Board, service: Service, slots: Slots, update: Rollout, slot: int) -> Worker:
         """Begin with a slot; a free worker where nothing is to be done in it."""
         tasks = slots.get(slot, ())
         if not tasks or not dirtiness.is_slot_dirty(service, tasks, _nodes(tx)):
@@ -208,13 +207,13 @@ class Updater:
         update.made.setdefault(task.id, None)
         return Worker(slot=slot, task_id=task.id)
 
-    def _make(self, tx: Tx, service: Service, slot: int, order: Order) -> Task:
+    def _make(self, tx: Board, service: Service, slot: int, order: Order) -> Task:
         former = (task for task in tx.tasks_of_service(service.id) if task.slot == slot)
         must_wait = order == "stop-first" and any(may_hold_container(tx, task) for task in former)
         desired = TaskState.READY if must_wait else TaskState.RUNNING
         return tx.create(new_task(service, slot, self._ids(), desired, self._clock.now_ns()))
 
-    def _settle(self, tx: Tx, service: Service, slots: Slots, busy: set[int | None]) -> None:
+    def _settle(self, tx: Board, service: Service, slots: Slots, busy: set[int | None]) -> None:
         """Stop what start-first left beside a task that runs by now: after a failure, or a change of managers."""
         for slot, tasks in slots.items():
             if slot in busy or len(tasks) < 2:
@@ -225,7 +224,7 @@ class Updater:
 
     # The end
 
-    def _end(self, tx: Tx, service_id: str, update: Rollout) -> tuple[Rollout | None, float | None]:
+    def _end(self, tx: Board, service_id: str, update: Rollout) -> tuple[Rollout | None, float | None]:
         now = self._clock.monotonic()
         free = [worker.free_at for worker in update.workers if worker.slot is None]
         if update.queue and free:
@@ -242,23 +241,23 @@ class Updater:
         self._complete(tx, service_id)
         return None, None
 
-    def _complete(self, tx: Tx, service_id: str) -> None:
+    def _complete(self, tx: Board, service_id: str) -> None:
         service = _stored(tx, service_id)
         if rollout.state_of(service) in (rollout.UPDATING, rollout.ROLLBACK_STARTED):
             tx.update(rollout.completed(service, self._clock.now_ns()))
 
 
-def _nodes(view: View) -> Callable[[str], Node | None]:
+def _nodes(view: Glance) -> Callable[[str], Node | None]:
     return lambda node_id: view.get(Node, node_id)
 
 
-def _stored(view: View, service_id: str) -> Service:
+def _stored(view: Glance, service_id: str) -> Service:
     service = view.get(Service, service_id)
     assert service is not None, "the service was there at the start of the transaction"
     return service
 
 
-def _stop_others(tx: Tx, tasks: Sequence[Task], kept: Task) -> None:
+def _stop_others(tx: Board, tasks: Sequence[Task], kept: Task) -> None:
     for task in tasks:
         if task.id != kept.id and is_runnable(task):
             advance(tx, task, TaskState.SHUTDOWN)

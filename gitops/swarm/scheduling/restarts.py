@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from gitops.objects import base, defaults
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
-from gitops.swarm.clock import Clock, IdSource
-from gitops.swarm.manager.tasks import (
+from gitops.swarm.scheduling import restart
+from gitops.swarm.scheduling.board import Board, Glance, Ids, Time
+from gitops.swarm.scheduling.tasks import (
     advance,
     by_slot,
     is_runnable,
@@ -25,8 +26,6 @@ from gitops.swarm.manager.tasks import (
     new_task,
     node_of,
 )
-from gitops.swarm.scheduling import restart
-from gitops.swarm.store.protocol import Tx, View
 
 _INSTANT_S = 0.001
 """Seconds that aren't waited for: two clocks differ by as much."""
@@ -35,12 +34,12 @@ _INSTANT_S = 0.001
 class RestartSupervisor:
     """Replaces dead tasks of a service and lets replacements start."""
 
-    def __init__(self, clock: Clock, ids: IdSource) -> None:
+    def __init__(self, clock: Time, ids: Ids) -> None:
         self._clock = clock
         self._ids = ids
         self._seen: dict[str, float] = {}
 
-    def tend(self, tx: Tx, service: Service) -> float | None:
+    def tend(self, tx: Board, service: Service) -> float | None:
         """Do what is due for a service's tasks; returns the seconds until more may be due.
 
         Runs inside a transaction, and may be run again.
@@ -49,12 +48,12 @@ class RestartSupervisor:
         waits = [self._tend_slot(tx, service, tasks) for tasks in slots.values()]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def forget(self, view: View) -> None:
+    def forget(self, view: Glance) -> None:
         """Let go of what is remembered of tasks that are over."""
         waiting = {task_id for task_id in self._seen if _is_waiting(view.get(Task, task_id))}
         self._seen = {task_id: since for task_id, since in self._seen.items() if task_id in waiting}
 
-    def _tend_slot(self, tx: Tx, service: Service, tasks: Sequence[Task]) -> float | None:
+    def _tend_slot(self, tx: Board, service: Service, tasks: Sequence[Task]) -> float | None:
         wait: float | None = None
         for task in tasks:
             if not is_runnable(task):
@@ -72,13 +71,13 @@ class RestartSupervisor:
                 advance(tx, task, TaskState.RUNNING)
         return wait
 
-    def _replace(self, tx: Tx, service: Service, task: Task, tasks: Sequence[Task]) -> None:
+    def _replace(self, tx: Board, service: Service, task: Task, tasks: Sequence[Task]) -> None:
         advance(tx, task, TaskState.SHUTDOWN)
         if should_restart(task, tasks):
             task_id = self._ids()
             tx.create(new_task(service, task.slot, task_id, TaskState.READY, self._clock.now_ns()))
 
-    def _time_left(self, view: View, task: Task, tasks: Sequence[Task]) -> float:
+    def _time_left(self, view: Glance, task: Task, tasks: Sequence[Task]) -> float:
         """Seconds until a READY task may be RUNNING."""
         age = self._age(task)
         left = delay_s(view, task, predecessor(task, tasks)) - age
@@ -113,7 +112,7 @@ def predecessor(task: Task, tasks: Sequence[Task]) -> Task | None:
     return before
 
 
-def delay_s(view: View, task: Task, before: Task | None) -> float:
+def delay_s(view: Glance, task: Task, before: Task | None) -> float:
     """Seconds that a READY task waits after it was made, by what it replaces.
 
     A task that failed is replaced after the delay of the policy. One that is drained, scaled away or updated stopped

@@ -1,0 +1,89 @@
+"""What a plan says of the schedule: which node gets what, what restarts, what is left. Values only.
+
+`gitops.reconciler.prediction` makes them; the command line prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Slot = int | str
+"""A replica's number; of a global service the hostname of its node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why some nodes can't take a task: the dimension (a stable word), how many nodes, and what is asked of them.
+
+    `what` completes the sentence that `text` makes: `constraint node.labels.disk==ssd refuses 4 nodes`, or
+    `memory exhausted on 2 nodes: 1.5 GiB short`.
+    """
+
+    dimension: str
+    nodes: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceForecast:
+    """What happens to one service that is created, updated or deleted.
+
+    `before` and `after` count tasks by the hostnames of nodes. `restarted` are slots whose running task is replaced,
+    `created` and `removed` slots that come and go. `batches` are the slots of the update in the order in which they
+    are taken; with several hands at work a batch is what goes on at a time when all tasks take alike. `order` is
+    `stop-first` or `start-first`, "" where nothing is updated. `min_healthy` is the least number of tasks that run and
+    are meant to, from now until all is done. `best_case_s` counts what must be waited for (delays, monitor times, the
+    first health check), and takes tasks to start and stop in no time. `blocked` says why the way doesn't end, "" where
+    it does. `pulls` are the nodes that lack the image, with its size in bytes where that is known; nothing is said of
+    nodes whose images aren't known.
+    """
+
+    engine_name: str
+    wanted: int
+    before: Mapping[str, int] = field(default_factory=dict)
+    after: Mapping[str, int] = field(default_factory=dict)
+    restarted: tuple[Slot, ...] = ()
+    created: tuple[Slot, ...] = ()
+    removed: tuple[Slot, ...] = ()
+    batches: tuple[tuple[Slot, ...], ...] = ()
+    order: str = ""
+    min_healthy: int = 0
+    has_outage: bool = False
+    best_case_s: float = 0.0
+    blocked: str = ""
+    pulls: Mapping[str, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeForecast:
+    """What a node holds once all is done: its tasks, and what is left of what it has (nano CPUs, bytes)."""
+
+    hostname: str
+    tasks: int
+    nano_cpus: int
+    nano_cpus_left: int
+    memory_bytes: int
+    memory_bytes_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostNode:
+    """If the node `hostname` were lost, `service` would lack so many of its tasks, and why."""
+
+    hostname: str
+    service: str
+    missing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The schedule of a plan: its changed services by engine name, all nodes, and which node's loss would be felt.
+
+    `lost` is empty, too, where there is only one node.
+    """
+
+    services: Mapping[str, ServiceForecast] = field(default_factory=dict)
+    nodes: tuple[NodeForecast, ...] = ()
+    lost: tuple[LostNode, ...] = ()
