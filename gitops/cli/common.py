@@ -57,7 +57,12 @@ def load_options(
     from gitops.reconciler import secretkey
 
     return manifests.LoadOptions(
-        env=env, sets=sets, allow_host=allow_host, allow_host_paths=allowed, secret_key=key or secretkey.read()
+        env=env,
+        sets=sets,
+        allow_host=allow_host,
+        allow_host_paths=allowed,
+        secret_key=key or secretkey.read(),
+        opens_sops=not key,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gitops import errors
 from gitops.manifests import problems
+from gitops.manifests.desired import EncryptedSource
 from gitops.manifests.documents import Document
 from gitops.manifests.kinds.base import Manifest
 from gitops.manifests.options import LoadOptions
@@ -60,6 +61,8 @@ class Catalog:
     """A file couldn't be read, so that a missing object may well be in it: references aren't judged."""
     default_networks: dict[str, Item] = field(default_factory=dict)
     """Stacks whose default network is used without being written, with the service that did so first."""
+    encrypted: list[EncryptedSource] = field(default_factory=list)
+    """What was read from encrypted files."""
 
     def report(self, item: Item, issue: Issue) -> None:
         """Note a problem of an item."""

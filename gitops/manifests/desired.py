@@ -119,6 +119,18 @@ class StackSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class EncryptedSource:
+    """A secret or config whose value stands in a file encrypted with SOPS; `sealed` are its data key's copies, by
+    recipient."""
+
+    kind: str
+    stack: str
+    name: str
+    file: str
+    sealed: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredSet:
     """All that a set of manifests asks for."""
 
@@ -133,6 +145,8 @@ class DesiredSet:
     """What is said to exist already (`external: true`): to be found under its engine name, never made or changed."""
     directories: tuple[Path, ...] = ()
     """Directories that were searched or read from, for watching."""
+    encrypted: tuple[EncryptedSource, ...] = ()
+    """What was read from encrypted files."""
 
     def of(self, kind: str) -> tuple[Desired, ...]:
         """The objects of a kind."""

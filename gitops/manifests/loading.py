@@ -73,6 +73,7 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
         files_read=digests,
         externals=tuple(externals),
         directories=_directories(repositories, files),
+        encrypted=tuple(catalog.encrypted),
     )
 
 

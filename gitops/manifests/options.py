@@ -26,3 +26,6 @@ class LoadOptions:
     good for this process only."""
     environ: Mapping[str, str] | None = None
     """Where `environment:` of secrets and configs looks; None: this process's, if `allow_host`."""
+    opens_sops: bool = True
+    """Whether files encrypted with SOPS are decrypted, by the operator's age keys. Otherwise what they hold stays
+    unknown: good for checking manifests, not for comparing them with anything."""

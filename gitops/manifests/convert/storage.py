@@ -134,7 +134,7 @@ def config(catalog: Catalog, item: Item) -> Desired | None:
     found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Config", item.stack, item.name)
     if item.is_external:
         return _config(item, ConfigSpec(name=item.engine_name, labels=found))
-    data = _content(catalog, item, model.spec.file, model.spec.content, model.spec.environment, MAX_CONFIG)
+    data = _content(catalog, item, model.spec, model.spec.content, MAX_CONFIG)
     if data is None:
         return None
     item.engine_name = _versioned(catalog, item, hashlib.sha256(data).hexdigest())
@@ -156,7 +156,7 @@ def secret(catalog: Catalog, item: Item) -> Desired | None:
     if item.is_external:
         return _secret(item, SecretSpec(name=item.engine_name, labels=found))
     content = model.spec.content.get_secret_value() if model.spec.content is not None else None
-    data = _content(catalog, item, model.spec.file, content, model.spec.environment, MAX_SECRET)
+    data = _content(catalog, item, model.spec, content, MAX_SECRET)
     if data is None:
         return None
     key = catalog.options.secret_key or _process_key
@@ -181,19 +181,28 @@ def _versioned(catalog: Catalog, item: Item, digest: str) -> str:
 
 
 def _content(
-    catalog: Catalog, item: Item, file: str | None, content: str | None, variable: str | None, limit: int
+    catalog: Catalog,
+    item: Item,
+    spec: storage_kind.SecretSpec | storage_kind.ConfigSpec,
+    content: str | None,
+    limit: int,
 ) -> bytes | None:
     data: bytes | None
-    if file is not None:
+    if spec.file is not None:
         source = "file"
         try:
-            data = item.repository.read(item.repository.resolve(item.directory, file), limit)
+            data = item.repository.read(item.repository.resolve(item.directory, spec.file), limit)
         except Refused as error:
             catalog.report(item, Issue(("spec", "file"), error.reason, error.hint))
             return None
-    elif variable is not None:
+    elif spec.sops is not None:
+        from gitops.manifests.convert import encrypted
+
+        source = "sops"
+        data = encrypted.content(catalog, item, spec.sops, limit)
+    elif spec.environment is not None:
         source = "environment"
-        data = _variable(catalog, item, variable)
+        data = _variable(catalog, item, spec.environment)
     else:
         source = "content"
         data = (content or "").encode()

@@ -49,14 +49,28 @@ class Volume(Manifest, defer_build=False):
 
 
 _CONTENT = BeforeValidator(text, json_schema_input_type=str)
-_SOURCES = ("file", "content", "environment", "external")
+_SOURCES = ("file", "sops", "content", "environment", "external")
 _LATER = {
-    "sops": "decrypt it before, and give it by `environment`",
     "provider": "fetch it before, and give it by `environment`",
     "template_driver": "render the file as a .j2 template",
     "keep_versions": "",
     **dict.fromkeys(("driver", "driver_opts"), "fetch it before, and give it by `environment`"),
 }
+
+
+class SopsSource(Model):
+    """A file encrypted with SOPS for an age key."""
+
+    file: str = Field(description="The encrypted file in the repository, relative to the manifest.")
+    key: str | None = optional("Which of its values, as `db.password`; needed for yaml and json.")
+    format: Literal["yaml", "json", "dotenv", "binary"] | None = optional("Its format; default by the file's name.")
+
+
+def _sops(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
+Sops = Annotated[SopsSource, BeforeValidator(_sops, json_schema_input_type=SopsSource | str)]
 
 
 class SecretSpec(Model):
@@ -65,6 +79,7 @@ class SecretSpec(Model):
     NOT_YET: ClassVar = _LATER
 
     file: str | None = optional("A file in the repository, relative to the manifest.")
+    sops: Sops | None = optional("A file encrypted with SOPS for an age key: its name, or file, key and format.")
     content: Annotated[SecretStr, _CONTENT] | None = optional("The value itself. It is then in git.")
     environment: str | None = optional("The variable of the operator's environment that holds the value.")
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
@@ -78,6 +93,7 @@ class ConfigSpec(Model):
     NOT_YET: ClassVar = _LATER
 
     file: str | None = optional("A file in the repository, relative to the manifest.")
+    sops: Sops | None = optional("A file encrypted with SOPS for an age key: its name, or file, key and format.")
     content: Annotated[str, _CONTENT] | None = optional("The content itself.")
     environment: str | None = optional("The variable of the operator's environment that holds it.")
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
@@ -88,7 +104,7 @@ class ConfigSpec(Model):
 def _one_source(spec: Any) -> Any:
     given = [name for name in _SOURCES if getattr(spec, name) not in (None, False)]
     if not given:
-        raise problem("has no source", "give one of file, content, environment, external")
+        raise problem("has no source", "give one of file, sops, content, environment, external")
     if len(given) > 1:
         raise problem(f"has {len(given)} sources: {', '.join(given)}", "give exactly one")
     return spec
