@@ -17,7 +17,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import groups, record, revisions
+from gitops.reconciler import groups, predefined, record, revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
     """
     async with groups.group() as group:
         services = group.create_task(client.services())
-        networks = group.create_task(client.networks())
+        networks = group.create_task(predefined.networks(client))
         volumes = group.create_task(client.volumes())
         secrets = group.create_task(client.secrets())
         configs = group.create_task(client.configs())

@@ -29,7 +29,7 @@ from gitops.objects.service import (
     Service,
     ServiceSpec,
 )
-from gitops.reconciler import images, planner, ports
+from gitops.reconciler import images, planner, ports, predefined
 from gitops.reconciler.graph import spec_of
 from gitops.reconciler.live import Live
 from gitops.reconciler.pinning import Credentials
@@ -241,7 +241,7 @@ class Sender:
 
     async def _read_ids(self) -> None:
         networks, secrets, configs = await asyncio.gather(
-            self._client.networks(), self._client.secrets(), self._client.configs()
+            predefined.networks(self._client), self._client.secrets(), self._client.configs()
         )
         self._ids = {
             "Network": {item.name: item.id for item in networks},

@@ -21,7 +21,9 @@ def _driver(value: Any) -> Any:
         known = ("bridge", "host", "macvlan", "ipvlan", "none")
         raise problem(
             f"the driver {value} is known, but not supported yet" if value in known else f"no driver {shown(value)}",
-            "leave it out: networks are swarm networks (overlay)",
+            f"write external: true and name: {value}"
+            if value in ("host", "bridge")
+            else "leave it out: networks are swarm networks (overlay)",
         )
     return value
 

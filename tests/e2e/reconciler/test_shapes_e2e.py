@@ -211,3 +211,11 @@ def test_security_options_and_templates_hold_in_the_containers(swarm: Any, proje
     assert swarm.run("nsenter", "-u", "-t", strict.name, "hostname").stdout == "h-1\n"
     shared_memory = os.statvfs(strict / "root" / "dev" / "shm")
     assert shared_memory.f_blocks * shared_memory.f_frsize == 1 << 20
+
+
+def test_a_service_may_use_the_network_of_its_host(swarm: Any, project: Any, image: Any) -> None:
+    network = "apiVersion: gitops/v1\nkind: Network\nmetadata: {name: outside}\nspec: {external: true, name: host}\n"
+    body = "\n  networks: [outside]"
+    path = project({"i.yaml": image("app:v1", "v1"), "n.yaml": network, "s.yaml": manifest("bare", body, 1)})
+    applied(swarm, path)
+    assert swarm.get("http://127.0.0.1:8080/") == "v1\n"
