@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -45,8 +47,42 @@ host_option = click.option(
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 take_over_option = click.option("--take-over", is_flag=True, help="Take a stack over from another source.")
 allow_empty_option = click.option("--allow-empty", is_flag=True, help="Do it though there are no manifests at all.")
+
+
+class Seconds(click.ParamType[float]):
+    """A time as `30s`, `1m30s` or `500ms`; a number alone is seconds. It must be more than nothing."""
+
+    name = "time"
+    _PARTS = re.compile(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?(?:([0-9.]+)ms)?")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value)
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = self._sum(text)
+        if not 0 < seconds < math.inf:
+            self.fail(f"{text!r} is no time, as in 30s or 5m", param, ctx)
+        return seconds
+
+    def _sum(self, text: str) -> float:
+        """The seconds of `1m30s`; 0 for what can't be read."""
+        found = self._PARTS.fullmatch(text)
+        try:
+            parts = [float(part or 0) for part in found.groups()] if found else []
+        except ValueError:
+            return 0
+        return sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 0.001), strict=False))
+
+
 timeout_option = click.option(
-    "--timeout", "timeout_s", default=600.0, metavar="SECONDS", help="How long to wait for services."
+    "--timeout",
+    "timeout_s",
+    type=Seconds(),
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="How long each object may take whose manifest gives no deadline.",
 )
 
 

@@ -21,7 +21,14 @@ from gitops.cli import common
 @click.option("--repo", metavar="URL", help="Follow a git repository instead of a path: https, ssh or file.")
 @click.option("--ref", default="", metavar="REF", help="Branch, tag or commit; the default branch if not given.")
 @click.option("--path", "directory", default="", metavar="DIR", help="The directory of manifests in the repository.")
-@click.option("--interval", default="30s", metavar="TIME", help="Between two full passes, as 30s or 5m.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=common.Seconds(),
+    default="30s",
+    metavar="TIME",
+    help="Between two full passes, as 30s or 5m.",
+)
 @click.option("--once", is_flag=True, help="One pass, for cron; the exit code says how it ended.")
 def watch(
     path: Path | None,
@@ -35,7 +42,7 @@ def watch(
     repo: str | None,
     ref: str,
     directory: str,
-    interval: str,
+    interval_s: float,
     once: bool,
 ) -> None:
     """Reconcile PATH, or a repository, whenever files change, a commit arrives, or the engine drifts."""
@@ -48,9 +55,7 @@ def watch(
     if path is not None and (ref or directory):
         raise click.UsageError("--ref and --path go with --repo")
     load_options = common.load_options(env, sets, allowed, allow_host=repo is None)
-    options = WatchOptions(
-        common.reconcile_options(load_options, take_over, allow_empty, timeout_s), _seconds(interval), once
-    )
+    options = WatchOptions(common.reconcile_options(load_options, take_over, allow_empty, timeout_s), interval_s, once)
     origin = origins.RepositoryOrigin(repo, ref, directory) if repo else origins.PathOrigin(common.existing(path))
 
     def say(text: str) -> None:
@@ -66,12 +71,3 @@ def watch(
     if isinstance(ended, signal.Signals):
         say("ended; what runs stays as it is")
         raise click.exceptions.Exit(128 + ended if ended is signal.SIGINT else 0)
-
-
-def _seconds(text: str) -> float:
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-    for unit in ("ms", "s", "m", "h"):
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit() and float(number) > 0:
-            return float(number) * units[unit]
-    raise click.UsageError(f"--interval {text}: a time such as 30s or 5m is wanted")

@@ -23,6 +23,8 @@ from gitops.reconciler.waiting import Followed, Looks, Report, Update
 __all__ = ["Job", "run"]
 
 _REMOVAL_S = 60.0
+_UNSAID_S = 0.5
+"""How long an object waits for another before that is said, in seconds: a look at what is there takes a part of it."""
 
 
 async def run(client: clients.EngineClient, job: Job, report: Report) -> frozenset[str]:
@@ -128,10 +130,7 @@ class _Apply:
         """Wait for what an object depends on; what keeps it from ever being sent."""
         for edge in node.edges:
             other = self._nodes[edge.key]
-            if not other.has(edge.condition) and not other.is_over:
-                text = f"waits for {outcomes.waits_for(edge)}"
-                self._report(Update(node.step.kind, node.step.engine_name, "waits", text))
-            await other.settled(edge.condition)
+            await self._settled(node, other, edge)
             if other.has(edge.condition):
                 continue
             if other.failure is None:
@@ -139,6 +138,16 @@ class _Apply:
             elif edge.is_required:
                 return Blocked(node.step.key, edge, other.failure)
         return None
+
+    async def _settled(self, node: _Node, other: _Node, edge: Edge) -> None:
+        """Wait for one edge, and say so if it takes its time."""
+        try:
+            async with asyncio.timeout(_UNSAID_S):
+                await other.settled(edge.condition)
+        except TimeoutError:
+            text = f"waits for {outcomes.waits_for(edge)}"
+            self._report(Update(node.step.kind, node.step.engine_name, "waits", text))
+            await other.settled(edge.condition)
 
     async def _linger(self, node: _Node, edge: Edge) -> None:
         """Wait for what has converged and is yet to complete, for as long as the object itself may take.

@@ -77,21 +77,31 @@ class Look:
         service = self._service(name)
         return frozenset(task.id for task in self.tasks.get(service.id, ()) if task.status.state.is_terminal)
 
+    def running(self, name: str) -> frozenset[str]:
+        """The ids of a service's running tasks of its present spec."""
+        mine = self.tasks.get(self._service(name).id, ())
+        return frozenset(task.id for task in mine if task.id in self.fresh and task.status.state is TaskState.RUNNING)
+
     def monitor_s(self, name: str) -> float:
         """How long a service must stay converged, in seconds: its update's monitor time."""
         return monitor_s(self._service(name))
 
     def reached(self, name: str, progress: Progress) -> set[Condition]:
-        """What others may wait for that holds of a service, apart from its end."""
+        """What others may wait for that holds of a service, apart from its end.
+
+        A task with a health check runs once that has passed; of one without, only time can tell.
+        """
         service = self._service(name)
         current = [task for task in self.tasks.get(service.id, ()) if task.id in self.fresh]
         mode = service.spec.mode
         is_job = mode.replicated_job is not None or mode.global_job is not None
         found = set()
         if progress.verdict in (Verdict.CONVERGED, Verdict.ROLLED_BACK):
-            found |= {Condition.STARTED, Condition.HEALTHY}
+            found.add(Condition.STARTED)
             if is_job:
                 found.add(Condition.COMPLETED)
+            if is_job or _has_check(service):
+                found.add(Condition.HEALTHY)
         if progress.desired and _slots(current, _has_started) >= progress.desired:
             found.add(Condition.STARTED)
         if progress.desired and not is_job and _slots(current, _has_completed) >= progress.desired:
@@ -103,6 +113,12 @@ class Look:
         if service is None:
             raise errors.NotFound(f"service {name} was removed while it was waited for: run it again")
         return service
+
+
+def _has_check(service: Service) -> bool:
+    container = service.spec.task_template.container_spec
+    check = container.healthcheck if container else None
+    return check is not None and bool(check.test) and check.test[0] != "NONE"
 
 
 def _slots(tasks: Iterable[Task], holds: Callable[[Task], bool]) -> int:
@@ -231,6 +247,8 @@ class _Follow:
         self._reached = reached
         self._since: float | None = None
         self._stuck: float | None = None
+        self._running: frozenset[str] = frozenset()
+        self._is_steady = False
         self._last = ""
         self._cause = ""
 
@@ -243,15 +261,22 @@ class _Follow:
             if forgiven is None:
                 forgiven = look.ended(self._service.name)
             progress = look.progress(self._service.name, forgiven)
+            self._compare(look.running(self._service.name))
             is_over = self._is_over(progress, look.monitor_s(self._service.name), clock())
             if not (self._service.is_changed and progress.update.startswith("rollback")):
                 for condition in look.reached(self._service.name, progress):
                     self._reached(condition)
             if is_over:
+                self._reached(Condition.HEALTHY)
                 return
             if clock() > end:
                 text = f"not there after {self._service.timeout_s:g} s: {self._last}"
                 raise errors.RolloutFailed(f"service {self._service.name}: {text}")
+
+    def _compare(self, running: frozenset[str]) -> None:
+        """Tasks that end and are started again may run at every look: only the same tasks are a service that runs."""
+        self._is_steady = running == self._running
+        self._running = running
 
     def _is_over(self, progress: Progress, monitor_s: float, now: float) -> bool:
         """Whether it has converged, and stayed so for as long as it must."""
@@ -260,7 +285,8 @@ class _Follow:
             self._since = None
             self._tell(progress, progress.summary)
             return False
-        self._since = now if self._since is None else self._since
+        if self._since is None or not self._is_steady:
+            self._since = now
         # An update has watched its tasks for that long itself before it says that it is completed.
         if self._service.is_changed and progress.update != "completed" and now - self._since < monitor_s:
             self._tell(progress, f"{progress.counts}, to stay so for {monitor_s:g} s")
@@ -277,7 +303,8 @@ class _Follow:
         if progress.verdict is Verdict.ROLLED_BACK and self._service.is_changed:
             raise errors.RolloutFailed(f"service {name}: {progress.counts}: {self._cause or progress.reason}")
         if progress.verdict not in (Verdict.FAILED, Verdict.UNSCHEDULABLE):
-            self._stuck = None
+            if progress.verdict is Verdict.WAITING or self._is_steady:
+                self._stuck = None
             return
         self._stuck = now if self._stuck is None else self._stuck
         if now - self._stuck > _PATIENCE_S:

@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from gitops import client as clients
 from gitops import errors
 from gitops.objects.base import MILLISECOND
-from gitops.objects.service import Replicated, Service, ServiceMode, ServiceSpec, UpdateConfig, UpdateStatus
+from gitops.objects.service import (
+    ContainerSpec,
+    HealthConfig,
+    Replicated,
+    Service,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+    UpdateConfig,
+    UpdateStatus,
+)
 from gitops.objects.task import Task, TaskState, TaskStatus
 from gitops.reconciler import groups, waiting
 from gitops.reconciler.graph import Condition
@@ -142,7 +153,17 @@ async def test_what_others_wait_for_is_told_on_the_way() -> None:
     starting, running = task("1", TaskState.STARTING), task("1", TaskState.RUNNING)
     script = Script(([service()], [task("1", TaskState.READY)]), ([service()], [starting]), ([service()], [running]))
     await wait(script, reached=lambda condition: told.append(condition))
-    assert told[0] is Condition.STARTED and set(told[1:]) == {Condition.STARTED, Condition.HEALTHY}
+    assert told[0] is Condition.STARTED and told.count(Condition.HEALTHY) == 1 and told[-1] is Condition.HEALTHY
+
+
+async def test_who_has_a_health_check_is_healthy_at_once_and_who_has_none_after_its_monitor_time() -> None:
+    for check in (None, HealthConfig(test=["CMD", "true"])):
+        found = service()
+        container = ContainerSpec(image="a", healthcheck=check)
+        found = replace(found, spec=replace(found.spec, task_template=TaskSpec(container_spec=container)))
+        told: list[Condition] = []
+        await wait(Script(([found], RUNNING)), reached=told.append)
+        assert (told.index(Condition.HEALTHY) < len(told) - 1) == (check is not None)
 
 
 async def test_a_rolled_back_update_is_nothing_that_others_may_build_on() -> None:
@@ -177,3 +198,9 @@ async def test_a_guard_that_refuses_ends_the_wait() -> None:
         with pytest.raises(errors.Refused, match="lost"):
             await looks.next()
         looking.cancel()
+
+
+async def test_tasks_that_end_and_start_again_are_no_service_that_runs_though_one_runs_at_each_look() -> None:
+    looks: list[Look] = [([service()], [task(str(number), TaskState.RUNNING)]) for number in range(60)]
+    with pytest.raises(errors.RolloutFailed, match="not there after"):
+        await wait(Script(*looks), timeout_s=0.3)
