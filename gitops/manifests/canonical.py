@@ -509,6 +509,8 @@ def _clean(value: Canonical) -> Canonical:
     """Without what says nothing: None, "", empty lists and maps; values of maps that people key stay."""
     result: Canonical = {}
     for key, item in value.items():
+        if item is None or item == "":
+            continue
         if item and isinstance(item, dict) and key not in _KEYED:
             item = _clean(item)
         if item or isinstance(item, _NUMBERS):

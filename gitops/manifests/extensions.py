@@ -56,6 +56,8 @@ def canonical(found: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any],
     Dependencies within the stack stand by the service's own name, as in the manifest. A label of ours that somebody
     made unreadable remains a label, so that the difference shows.
     """
+    if not any(label.startswith(labels.EXTENSION) for label in found):
+        return {}, {}, dict(found)
     rest = dict(found)
     service: dict[str, Any] = {}
     deploy: dict[str, Any] = {}

@@ -60,6 +60,8 @@ def _place(name: str) -> Path:
 
 def check_cycles(catalog: Catalog, services: Sequence[tuple[Item, Desired]]) -> None:
     """Report services that wait for each other, once for each cycle that is met, with the chain and its places."""
+    if not any(desired.depends_on for _, desired in services):
+        return
     by_name = {desired.engine_name: (item, desired) for item, desired in services}
     done: set[str] = set()
     for name in by_name:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gitops.manifests.catalog import Catalog, Item
-from gitops.manifests.convert import dotenv
 from gitops.manifests.kinds.service import ServiceSpec
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Refused
@@ -16,6 +15,8 @@ def environment(catalog: Catalog, item: Item, spec: ServiceSpec) -> list[str]:
     """KEY=VALUE in the order of the keys."""
     if spec.env_file is None:
         return [f"{key}={value}" for key, value in sorted((spec.environment or {}).items())]
+    from gitops.manifests.convert import dotenv  # its patterns take time to build, and few services have files
+
     variables: dict[str, str] = {}
     for index, file in enumerate(spec.env_file):
         try:

@@ -16,7 +16,8 @@ _UNCONFINED = "unconfined"
 
 def privileges(catalog: Catalog, item: Item, options: Options | None) -> Privileges | None:
     """The privileges that the options mean; None for those that everybody has."""
-    options = options or {}
+    if not options:
+        return None
     found = Privileges(
         selinux_context=SELinuxContext(disable=True) if "label" in options else None,
         seccomp=_seccomp(catalog, item, str(options.get("seccomp", "default"))),

@@ -172,6 +172,8 @@ JOBS = ("replicated-job", "global-job")
 def whole(deploy: Deploy) -> Deploy:
     """Refuse what the mode has no use for."""
     mode = deploy.mode or "replicated"
+    if mode == "replicated" and deploy.max_concurrent is None:
+        return deploy
     findings = Findings()
     for name, modes, hint in _ONLY_WITH:
         if getattr(deploy, name) is not None and mode not in modes:
