@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from gitops.reconciler.diff import FieldChange
 from gitops.reconciler.plan import Action, Plan, Reason, Step
 from gitops.reconciler.reconcile import Prepared
 from gitops.reconciler.record import Outcome, Record
@@ -47,8 +48,12 @@ def plan_text(prepared: Prepared, host: str) -> str:
     if unchanged:
         lines.append(f"  = {unchanged} unchanged")
     for step in plan.changed:
-        if step.action in (Action.UPDATE, Action.REPLACE) and step.changes:
-            lines += ["", _heading(step), *_fields(step)]
+        if step.action in (Action.UPDATE, Action.REPLACE) and step.intent:
+            lines += ["", _heading(step), *_fields(step.intent)]
+    if plan.drifted:
+        lines += ["", "Changed or removed by somebody else since the last apply, to be put back:"]
+        for step in plan.drifted:
+            lines += [_heading(step), *(_fields(step.drift) if step.drift else ["    removed"])]
     if lines[-1]:
         lines.append("")
     lines += [click.style(f"service {item.service}: {item.text}", fg="red") for item in plan.unplaced]
@@ -96,7 +101,16 @@ def _step_json(step: Step) -> dict[str, Any]:
         "position": step.position,
         "note": step.note,
         "obsolete": list(step.obsolete),
-        "fields": [{"path": change.path, "old": change.old, "new": change.new} for change in step.changes],
+        "fields": [
+            {
+                "path": change.path,
+                "old": change.old,
+                "new": change.new,
+                "cause": str(change.cause),
+                "sensitive": change.is_sensitive,
+            }
+            for change in step.changes
+        ],
     }
 
 
@@ -137,6 +151,8 @@ def _brief(step: Step) -> str:
     """What changes, in a few words; what it does to what runs is the step's note."""
     if step.action is Action.DELETE:
         return "left the manifests" if step.reason is Reason.LEFT else ""
+    if step.reason is Reason.REMOVED:
+        return "removed by somebody"
     if step.action in (Action.CREATE, Action.NONE):
         return ""
     names = list(dict.fromkeys(_word(change.path) for change in step.changes))
@@ -149,11 +165,11 @@ def _word(path: str) -> str:
     return parts[0] if parts[0] in _MAPS or "[" in path else ".".join(parts[:2])
 
 
-def _fields(step: Step) -> list[str]:
+def _fields(changes: Sequence[FieldChange]) -> list[str]:
     """Path, old and new value; on lines of their own where they are too long for one."""
-    width = max(len(change.path) for change in step.changes)
+    width = max(len(change.path) for change in changes)
     lines = []
-    for change in step.changes:
+    for change in changes:
         old, new = value(change.path, change.old), value(change.path, change.new)
         if len(old) + len(new) + width > _LINE_WIDTH or "\n" in old + new:
             lines += [f"    {change.path}", *_block("-", old, "red"), *_block("+", new, "green")]
@@ -223,12 +239,17 @@ def _verdict(plan: Plan) -> str:
         )
         if plan.count(action)
     ]
-    text = f"{', '.join(counts) or 'Nothing to change'}."
+    drift = f"Drift on {_objects(len(plan.drifted))}." if plan.drifted else "No drift."
+    text = f"{', '.join(counts) or 'Nothing to change'}. {drift}"
     if plan.refused:
         return f"{text} Can NOT be applied."
     if plan.unplaced:
         return f"{text} Can NOT be scheduled."
     return f"{text} Can be scheduled." if plan.of("Service", Action.CREATE, Action.UPDATE) else text
+
+
+def _objects(count: int) -> str:
+    return f"{count} object{'' if count == 1 else 's'}"
 
 
 def table(rows: Iterable[Iterable[str]]) -> str:

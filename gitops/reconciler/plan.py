@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from gitops.reconciler.diff import FieldChange
+from gitops.reconciler.diff import Cause, FieldChange
 from gitops.reconciler.forecast import Forecast, Refusal
 
 KINDS = ("Image", "Network", "Volume", "Secret", "Config", "Service")
@@ -29,10 +31,20 @@ class Reason(enum.StrEnum):
     """Why, as a stable code for programs."""
 
     MISSING = "missing"
+    """It is in the manifests and was never applied."""
+    REMOVED = "removed-outside"
+    """It was applied, and somebody removed it since."""
     CHANGED = "changed"
+    """The manifest changed."""
+    DRIFTED = "drifted"
+    """The manifest didn't change; somebody changed the object."""
+    IMMUTABLE = "cannot-update"
+    """It differs in what can't be changed in place."""
     LEFT = "left-manifests"
     STACK = "stack-deleted"
     PAUSED = "update-paused"
+    UNKNOWN = "unknown"
+    """It is there, but whether its content is the same can't be told here: a secret without the operator's key."""
     SAME = "same"
 
 
@@ -42,7 +54,8 @@ class Step:
 
     `position` is `file:line` of its manifest; `note` is for people: what the step does to what runs; `obsolete` names
     former versions on the engine that go when nothing uses them any more (images, secrets and configs are never
-    changed in place).
+    changed in place). `before` and `after` are the canonical forms of an object that changes, where it has one on that
+    side; `changes` are the fields in which they differ.
     """
 
     kind: str
@@ -55,6 +68,23 @@ class Step:
     position: str = ""
     note: str = ""
     obsolete: tuple[str, ...] = ()
+    before: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    after: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_drift(self) -> bool:
+        """Whether somebody's change of what was applied is all that there is to undo."""
+        return self.reason in (Reason.DRIFTED, Reason.REMOVED)
+
+    @property
+    def drift(self) -> tuple[FieldChange, ...]:
+        """The changes that undo what somebody did to a live object."""
+        return tuple(change for change in self.changes if change.cause is Cause.DRIFT)
+
+    @property
+    def intent(self) -> tuple[FieldChange, ...]:
+        """The changes that the manifests ask for."""
+        return tuple(change for change in self.changes if change.cause is Cause.INTENT)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -91,6 +121,11 @@ class Plan:
     def changed(self) -> tuple[Step, ...]:
         """The steps that do something."""
         return tuple(step for step in self.steps if step.action is not Action.NONE)
+
+    @property
+    def drifted(self) -> tuple[Step, ...]:
+        """The steps that undo something that somebody did to live objects, whatever else they do."""
+        return tuple(step for step in self.steps if step.is_drift or step.drift)
 
     def count(self, *actions: Action) -> int:
         """How many steps have one of these actions."""

@@ -17,13 +17,12 @@ from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
 from gitops.reconciler import effects, guards, images, imagesteps, prediction, pruning, versions
-from gitops.reconciler.diff import FieldChange, fields
+from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, causes, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason, Step
 
 _VERSIONED = ("Secret", "Config")
-_HIDDEN = "(hidden)"
 _PAUSED = ("paused", "rollback_paused")
 
 
@@ -104,18 +103,22 @@ def _step(item: Desired, request: Request, live: Live) -> Step:
     if item.kind == "Image":
         return imagesteps.step(base, request.known[item.engine_name], live)
     if item.kind in _VERSIONED:
-        return _versioned_step(base, live)
+        return _versioned_step(base, item, request, live)
+    applied = request.baseline.get(item.key)
     old, new = _forms(item, live)
     if old is None:
         note = effects.creation(_service_spec(item)) if item.kind == "Service" else ""
-        return replaced(base, action=Action.CREATE, reason=Reason.MISSING, changes=fields({}, new), note=note)
-    changes = fields(old, new)
+        reason = Reason.MISSING if applied is None else Reason.REMOVED
+        return replaced(base, action=Action.CREATE, reason=reason, changes=fields({}, new), note=note, after=new)
+    changes = fields(old, new, applied)
     if not changes:
         return _resumed(base, live)
+    base = replaced(base, changes=changes, before=old, after=new)
     if item.kind != "Service":
-        return replaced(base, action=Action.REPLACE, reason=Reason.CHANGED, changes=changes)
+        return replaced(base, action=Action.REPLACE, reason=Reason.IMMUTABLE)
     note = effects.update(changes, live.services[item.engine_name], _service_spec(item))
-    return replaced(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=changes, note=note)
+    reason = Reason.DRIFTED if causes(changes) == {Cause.DRIFT} else Reason.CHANGED
+    return replaced(base, action=Action.UPDATE, reason=reason, note=note)
 
 
 def _resumed(base: Step, live: Live) -> Step:
@@ -141,23 +144,37 @@ def _forms(item: Desired, live: Live) -> tuple[Mapping[str, Any] | None, Mapping
     return (canonical.volume(volume) if volume else None), item.canonical
 
 
-def _versioned_step(base: Step, live: Live) -> Step:
+def _versioned_step(base: Step, item: Desired, request: Request, live: Live) -> Step:
     """A secret or config is never changed in place: a new version beside the former ones, which go afterwards."""
     found = live.secrets if base.kind == "Secret" else live.configs
-    versions = [
+    former = sorted(
         name
-        for name, item in found.items()
-        if live.owner(item.spec.labels) == (base.stack, base.kind, base.name) and name != base.engine_name
-    ]
-    obsolete = tuple(sorted(versions))
+        for name, other in found.items()
+        if live.owner(other.spec.labels) == (base.stack, base.kind, base.name) and name != base.engine_name
+    )
+    base = replaced(base, obsolete=tuple(former))
     if base.engine_name in found:
-        return replaced(base, obsolete=obsolete)
-    what = FieldChange("data", _HIDDEN, _HIDDEN) if base.kind == "Secret" else FieldChange("version", None, None)
-    if not obsolete:
-        return replaced(base, action=Action.CREATE, reason=Reason.MISSING)
-    if base.kind == "Config":
-        what = FieldChange("version", obsolete[-1].rpartition("-")[2], base.engine_name.rpartition("-")[2])
-    return replaced(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=(what,), obsolete=obsolete)
+        return base
+    after = _versioned_form(item)
+    if not former:
+        reason = Reason.REMOVED if item.key in request.baseline else Reason.MISSING
+        return replaced(base, action=Action.CREATE, reason=reason, changes=_created(base.kind), after=after)
+    version = former[-1].rpartition("-")[2]
+    before = {**after, "version": version} if base.kind == "Config" else after
+    change = FieldChange("version", version, base.engine_name.rpartition("-")[2])
+    changes = (FieldChange("data", HIDDEN, HIDDEN, is_sensitive=True) if base.kind == "Secret" else change,)
+    return replaced(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=changes, before=before, after=after)
+
+
+def _created(kind: str) -> tuple[FieldChange, ...]:
+    return (FieldChange("data", None, HIDDEN, is_sensitive=True),) if kind == "Secret" else ()
+
+
+def _versioned_form(item: Desired) -> Mapping[str, Any]:
+    """The form that a plan shows: of a secret nothing that is made of its value."""
+    if item.kind == "Config":
+        return item.canonical
+    return {"data": HIDDEN, **{key: value for key, value in item.canonical.items() if key != "version"}}
 
 
 def _with_versions(steps: list[Step], use: versions.Use, request: Request, live: Live) -> list[Step]:

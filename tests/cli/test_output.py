@@ -12,7 +12,7 @@ import pytest
 from gitops.cli import applying, main, output, planning, stacks, validating, watching
 from gitops.manifests import DesiredSet
 from gitops.reconciler import planner
-from gitops.reconciler.diff import FieldChange
+from gitops.reconciler.diff import Cause, FieldChange
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason, Step, Unplaced
 from gitops.reconciler.reconcile import Prepared
@@ -52,7 +52,7 @@ def test_a_plan_has_a_line_for_each_object_then_its_fields_then_what_it_comes_to
         "    deploy.update_config.delay  10s  ->  20s",
         "    image                       app:v1 (sha256:aaaaaaaaaaaa)  ->  app:v2 (sha256:bbbbbbbbbbbb)",
         "",
-        "1 to update. Can be scheduled.",
+        "1 to update. No drift. Can be scheduled.",
     ]
 
 
@@ -96,11 +96,11 @@ def test_long_values_stand_below_one_another() -> None:
 
 def test_what_forbids_a_plan_is_in_it() -> None:
     refused = prepared(update(), refused=("port 80/tcp is taken",))
-    assert text(refused)[-2:] == ["refused: port 80/tcp is taken", "1 to update. Can NOT be applied."]
+    assert text(refused)[-2:] == ["refused: port 80/tcp is taken", "1 to update. No drift. Can NOT be applied."]
     assert output.verdict(refused.plan) == "refused"
     unplaced = prepared(update(), unplaced=(Unplaced("app_web", 1, "no suitable node"),))
     assert "service app_web: 1 task can't be placed: no suitable node" in text(unplaced)
-    assert text(unplaced)[-1] == "1 to update. Can NOT be scheduled."
+    assert text(unplaced)[-1] == "1 to update. No drift. Can NOT be scheduled."
 
 
 def test_a_last_apply_of_the_same_revision_that_failed_is_told_though_nothing_differs() -> None:
@@ -119,8 +119,18 @@ def test_json_has_every_step_and_a_stable_set_of_keys() -> None:
         *("refused", "warnings"),
     }
     assert document["verdict"] == "changes" and document["changes"][0]["fields"] == [
-        {"path": "image", "old": "a", "new": "b"}
+        {"path": "image", "old": "a", "new": "b", "cause": "intent", "sensitive": False}
     ]
+
+
+def test_drift_stands_apart_from_what_the_manifests_ask_for() -> None:
+    step = update(FieldChange("deploy.replicas", 5, 2, Cause.DRIFT), FieldChange("image", "app:v1", "app:v2"))
+    gone = Step("Network", "app", "net", "app_net", Action.CREATE, Reason.REMOVED)
+    lines = text(prepared(step, gone))
+    begin = lines.index("Changed or removed by somebody else since the last apply, to be put back:")
+    assert "    image  app:v1  ->  app:v2" in lines[:begin]
+    assert lines[begin + 2] == "    deploy.replicas  5  ->  2" and lines[begin + 4] == "    removed"
+    assert lines[-1] == "1 to create, 1 to update. Drift on 2 objects. Can be scheduled."
 
 
 def test_every_command_on_manifests_can_be_called() -> None:

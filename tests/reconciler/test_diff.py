@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gitops.reconciler.diff import FieldChange, fields
+from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, fields, hidden
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=3),
@@ -37,6 +37,27 @@ def test_a_key_with_an_empty_value_is_not_the_same_as_none() -> None:
 
 def test_keys_with_dots_stand_in_brackets() -> None:
     assert [change.path for change in fields({}, {"labels": {"com.example.a": "1"}})] == ["labels[com.example.a]"]
+
+
+def test_what_the_manifest_still_says_as_applied_is_drift_and_the_rest_intent() -> None:
+    applied = {"image": "a:1", "deploy": {"replicas": 2}, "environment": {"A": "1"}}
+    live = {"image": "a:1", "deploy": {"replicas": 5}, "environment": {"A": "1", "B": "2"}}
+    desired = {"image": "a:2", "deploy": {"replicas": 2}, "environment": {"A": "1"}}
+    assert {change.path: change.cause for change in fields(live, desired, applied)} == {
+        "deploy.replicas": Cause.DRIFT,
+        "environment.B": Cause.DRIFT,
+        "image": Cause.INTENT,
+    }
+    both = fields({"image": "a:x"}, {"image": "a:2"}, {"image": "a:1"})
+    assert [change.cause for change in both] == [Cause.INTENT], "the manifest changed too"
+    assert all(change.cause is Cause.INTENT for change in fields(live, desired)), "nothing is known of an apply"
+
+
+def test_what_is_hidden_is_taken_for_the_same_and_told() -> None:
+    old = {"environment": {"PASSWORD": HIDDEN, "A": "1"}, "command": [HIDDEN]}
+    new = {"environment": {"PASSWORD": "x", "A": "2"}, "command": ["sh", "-c", "y"]}
+    assert [change.path for change in fields(old, new)] == ["environment.A"]
+    assert hidden(old, new) == ["command", "environment.PASSWORD"]
 
 
 @given(FORMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replaced
 from typing import Any, cast
 
 import pytest
@@ -29,6 +30,7 @@ from gitops.objects.service import (
     UpdateStatus,
 )
 from gitops.reconciler import planner, record
+from gitops.reconciler.diff import Cause
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason
@@ -94,6 +96,21 @@ def test_a_change_names_the_field_and_both_values() -> None:
         ("deploy.replicas", 2, 3),
         ("image", "app:v1", "app:v2"),
     ]
+
+
+def test_what_somebody_else_changed_or_removed_is_told_from_what_the_manifests_ask_for() -> None:
+    applied = {("Service", "app_web"): canonical.service(spec())}
+    seen = live(services={"app_web": Service(id="s1", spec=spec(replicas=9))})
+    found = DesiredSet((service(),), {"app": StackSettings("app")}, {})
+    request = planner.Request(found, {}, frozenset({"app"}), baseline=applied)
+    step = planner.make(request, seen).steps[0]
+    assert (step.action, step.reason, step.is_drift) == (Action.UPDATE, Reason.DRIFTED, True)
+    assert [(change.path, change.cause) for change in step.changes] == [("deploy.replicas", Cause.DRIFT)]
+    gone = planner.make(request, live()).steps[0]
+    assert (gone.action, gone.reason) == (Action.CREATE, Reason.REMOVED)
+    meant = replaced(request, desired=DesiredSet((service(image="app:v2"),), found.stacks, {}))
+    both = planner.make(meant, seen).steps[0]
+    assert both.reason is Reason.CHANGED and len(both.drift) == 1 and [x.path for x in both.intent] == ["image"]
 
 
 def test_without_replicas_in_the_manifest_the_live_count_stays() -> None:
