@@ -8,21 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gitops.swarm.scheduling.refusals import Refusal
+
+__all__ = ["Forecast", "LostNode", "NodeForecast", "Refusal", "ServiceForecast", "Slot"]
+
 Slot = int | str
 """A replica's number; of a global service the hostname of its node."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why some nodes can't take a task: the dimension (a stable word), how many nodes, and what is asked of them.
-
-    `what` completes the sentence that `text` makes: `constraint node.labels.disk==ssd refuses 4 nodes`, or
-    `memory exhausted on 2 nodes: 1.5 GiB short`.
-    """
-
-    dimension: str
-    nodes: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,9 @@ def make(request: Request, live: Live) -> Plan:
     }
     removed = {step.engine_name for step in steps if step.kind == "Service" and step.action is Action.DELETE}
     steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live)
-    unplaced = prediction.predict(specs, removed, live.services, live.nodes, live.tasks)
-    return Plan(tuple(steps), unplaced, request.warnings, tuple(guards.refusals(steps, request.desired, live, removed)))
+    predicted = prediction.predict(specs, removed, live)
+    refused = tuple(guards.refusals(steps, request.desired, live, removed))
+    return Plan(tuple(steps), predicted.unplaced, request.warnings, refused, predicted.forecast)
 
 
 def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:

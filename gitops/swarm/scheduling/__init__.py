@@ -18,4 +18,10 @@ model of a forecast.
     restarts      the restart supervisor
     updates       the update supervisor
     tasks         making tasks, moving their desired state, and what several passes ask about them
+
+A forecast runs the passes without a manager.
+
+    model         a swarm in memory: board, clock, and nodes that do as they are told
+    forecast      what will happen to services that are created, changed or removed
+    refusals      why nodes can't take a task, in detail
 """

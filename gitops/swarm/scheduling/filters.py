@@ -24,8 +24,9 @@ PluginKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One condition for one task."""
+    """One condition for one task; `dimension` is a stable word for what it is about."""
 
+    dimension: str
     one: str
     """What to say when it fails on one node."""
     many: str
@@ -67,6 +68,7 @@ def explain(filters: Iterable[Filter], states: Iterable[NodeState]) -> str:
 
 def _ready(task: Task) -> Filter | None:
     return Filter(
+        "node",
         "1 node not available for new tasks",
         "{} nodes not available for new tasks",
         True,
@@ -79,6 +81,7 @@ def _resources(task: Task) -> Filter | None:
     if not wanted.nano_cpus and not wanted.memory_bytes:
         return None
     return Filter(
+        "resources",
         "insufficient resources on 1 node",
         "insufficient resources on {} nodes",
         False,
@@ -94,6 +97,7 @@ def _plugins(task: Task) -> Filter | None:
     if not wanted:
         return None
     return Filter(
+        "plugin",
         "missing plugin on 1 node",
         "missing plugin on {} nodes",
         True,
@@ -139,6 +143,7 @@ def _constraints(task: Task) -> Filter | None:
         # Refused when the service was made; in a store that somebody else filled it is met by no node.
         parsed = None
     return Filter(
+        "constraint",
         "scheduling constraints not satisfied on 1 node",
         "scheduling constraints not satisfied on {} nodes",
         True,
@@ -159,7 +164,7 @@ def _platform(task: Task) -> Filter | None:
         system, machine = platform.os.lower(), constraints.architecture(platform.architecture)
         return any(os in ("", system) and arch in ("", machine) for os, arch in wanted)
 
-    return Filter("unsupported platform on 1 node", "unsupported platform on {} nodes", True, check)
+    return Filter("platform", "unsupported platform on 1 node", "unsupported platform on {} nodes", True, check)
 
 
 def _host_ports(task: Task) -> Filter | None:
@@ -167,6 +172,7 @@ def _host_ports(task: Task) -> Filter | None:
     if not wanted:
         return None
     return Filter(
+        "port",
         "host-mode port already in use on 1 node",
         "host-mode port already in use on {} nodes",
         False,
@@ -179,6 +185,7 @@ def _max_replicas(task: Task) -> Filter | None:
     if not limit:
         return None
     return Filter(
+        "max-replicas",
         "max replicas per node limit exceed",
         "max replicas per node limit exceed",
         False,

@@ -79,6 +79,13 @@ class ClusterState:
         """One that can be charged without an effect on this one."""
         return ClusterState({key: state.copy() for key, state in self._nodes.items()}, self._failures)
 
+    def without(self, node_id: str) -> ClusterState:
+        """The same without one node."""
+        return ClusterState({key: state for key, state in self._nodes.items() if key != node_id}, self._failures)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
     def failures(self, node_id: str, task: Task) -> int:
         """Recent failures of this task's service, at its spec version, on a node."""
         return self._failures.get((node_id, task.service_id, task.spec_version.index), 0)

@@ -1,0 +1,163 @@
+"""What will happen to services that are created, changed or removed: the loops' own passes, run on a model.
+
+Tasks start and stop as they are told, and all of them alike, so that an update goes on in batches. What the answer
+can't know is how long tasks take and whether they fail; where all goes well it is what the loops will do.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gitops.objects import base
+from gitops.objects.node import Node
+from gitops.objects.service import Service
+from gitops.objects.task import Task, TaskState
+from gitops.swarm.scheduling.model import Model
+from gitops.swarm.scheduling.nodes import ClusterState
+from gitops.swarm.scheduling.replicated import ReplicatedPass
+from gitops.swarm.scheduling.tasks import is_runnable
+from gitops.swarm.scheduling.updates import Rollout
+
+MAX_MOMENTS = 1_000_000
+"""Moments after which a model that doesn't come to rest is a defect."""
+
+
+@dataclass(slots=True)
+class Course:
+    """What happens to one service; tasks are counted by node id."""
+
+    service_id: str
+    before: dict[str, int] = field(default_factory=dict)
+    after: dict[str, int] = field(default_factory=dict)
+    created: list[int] = field(default_factory=list)
+    """Slots that come …"""
+    removed: list[int] = field(default_factory=list)
+    """… and that go."""
+    batches: list[list[int]] = field(default_factory=list)
+    """The slots that an update takes, in its order; a batch is what it takes at one moment."""
+    order: str = ""
+    """What comes first in a slot that is updated: stop-first or start-first."""
+    healthy_before: int = 0
+    min_healthy: int = 0
+    """The least number of tasks that run, and are meant to, from the beginning to the end."""
+    seconds: float = 0.0
+    """Until all is done, with tasks that start and stop in no time."""
+    is_updating: bool = False
+    """At the end an update is still under way: it waits for something that doesn't come."""
+    waiting: list[Task] = field(default_factory=list)
+    """Tasks for which there is no node at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The courses of all services in question by id, what nodes hold at the end, and the tasks that may have moved."""
+
+    courses: Mapping[str, Course]
+    state: ClusterState
+    tasks: Sequence[Task]
+
+
+def run(services: Sequence[Service], removed: Sequence[str], nodes: Iterable[Node], tasks: Iterable[Task]) -> Outcome:
+    """Follow `services`, as they will be stored, and those `removed` (ids), until nothing is left to be done.
+
+    `tasks` are all that there are, in the order of their creation, history included; services that aren't named stay
+    as they are. Services are looked at in the given order.
+    """
+    found = list(tasks)
+    now_ns = max((base.parse_time(task.status.timestamp) for task in found if task.status.timestamp), default=0)
+    return _Run(Model(nodes, found, now_ns), services, removed).run()
+
+
+def is_healthy(task: Task) -> bool:
+    """Whether a task counts: it runs, and is meant to."""
+    return task.status.state is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
+
+
+class _Run:
+    """One run of a model."""
+
+    def __init__(self, model: Model, services: Sequence[Service], removed: Sequence[str]) -> None:
+        self._model = model
+        self._pass = ReplicatedPass(model, model.make_id)
+        self._services = services
+        self._removed = removed
+        ids = [service.id for service in services] + list(removed)
+        self._courses = {service_id: Course(service_id) for service_id in ids}
+        self._rollouts: dict[str, Rollout] = {}
+        self._due: dict[str, int] = {}
+
+    def run(self) -> Outcome:
+        model = self._model
+        former = {service_id: self._slots(service_id) for service_id in self._courses}
+        for service_id, course in self._courses.items():
+            course.before = self._by_node(service_id)
+            course.healthy_before = course.min_healthy = self._healthy(service_id)
+        model.settle(self._courses)
+        for service in self._services:
+            model.update(service)
+        for service_id in self._removed:
+            model.remove(service_id)
+        self._to_the_end()
+        for service_id, course in self._courses.items():
+            slots = self._slots(service_id)
+            course.created, course.removed = sorted(slots - former[service_id]), sorted(former[service_id] - slots)
+            course.after = self._by_node(service_id)
+            course.is_updating = service_id in self._rollouts
+            course.waiting = [task for task in model.tasks_of_service(service_id) if task.id in model.reasons]
+        return Outcome(self._courses, model.state(), list(model.moving()))
+
+    def _to_the_end(self) -> None:
+        for _ in range(MAX_MOMENTS):
+            self._moment()
+            upcoming = [due for due in (*self._due.values(), self._model.next_event()) if due is not None]
+            if not upcoming:
+                return
+            self._model.elapsed_ns = max(self._model.elapsed_ns, min(upcoming))
+        raise RuntimeError(f"the model of {', '.join(self._courses)} does not come to rest")
+
+    def _moment(self) -> None:
+        """All that happens at this moment: nodes report, services are passed over, tasks are placed."""
+        self._model.hear()
+        while touched := self._touched():
+            for service_id in touched:
+                self._pass_over(service_id)
+            self._model.schedule()
+
+    def _touched(self) -> list[str]:
+        now = self._model.elapsed_ns
+        touched, self._model.touched = self._model.touched, {}
+        touched.update((service_id, None) for service_id, due in self._due.items() if due <= now)
+        return [service_id for service_id in touched if service_id in self._courses]
+
+    def _pass_over(self, service_id: str) -> None:
+        model, course = self._model, self._courses[service_id]
+        course.min_healthy = min(course.min_healthy, self._healthy(service_id))
+        self._due.pop(service_id, None)
+        course.seconds = model.monotonic()
+        former = self._rollouts.pop(service_id, None)
+        update, wait = self._pass.reconcile(model, service_id, former)
+        course.min_healthy = min(course.min_healthy, self._healthy(service_id))
+        if update is not None:
+            self._rollouts[service_id] = update
+            self._note_batch(course, update, former)
+        if wait is not None:
+            self._due[service_id] = model.elapsed_ns + max(1, round(wait * base.SECOND))
+
+    def _note_batch(self, course: Course, update: Rollout, former: Rollout | None) -> None:
+        known = former.made if former is not None and former.spec == update.spec else {}
+        tasks = [self._model.get(Task, task_id) for task_id in update.made if task_id not in known]
+        if slots := [task.slot for task in tasks if task is not None]:
+            course.batches.append(slots)
+            course.order = update.order
+
+    def _slots(self, service_id: str) -> set[int]:
+        return {task.slot for task in self._model.tasks_of_service(service_id) if is_runnable(task)}
+
+    def _by_node(self, service_id: str) -> dict[str, int]:
+        tasks = self._model.tasks_of_service(service_id)
+        return dict(Counter(task.node_id for task in tasks if is_runnable(task) and task.node_id))
+
+    def _healthy(self, service_id: str) -> int:
+        return sum(is_healthy(task) for task in self._model.tasks_of_service(service_id))
