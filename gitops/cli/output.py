@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from gitops.cli import schedule
+from gitops.reconciler import document as documents
 from gitops.reconciler.diff import FieldChange
 from gitops.reconciler.plan import Action, Plan, Reason, Step
 from gitops.reconciler.reconcile import Prepared
 from gitops.reconciler.record import Outcome, Record
 
-FORMAT_VERSION = "1"
 _MARKS = {
     Action.CREATE: ("+", "green"),
     Action.UPDATE: ("~", "yellow"),
@@ -28,6 +29,7 @@ _DURATIONS = {
 _SIZES = {"memory", "size", "shm_size"}
 _MAPS = ("environment", "labels", "configs", "secrets", "volumes", "networks", "ports", "sysctls", "ulimits", "ipam")
 _BRIEF_WIDTH = 40
+_GROUP_NAMES = 12
 _LINE_WIDTH = 110
 _UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 
@@ -35,91 +37,77 @@ _UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"),
 def plan_text(prepared: Prepared, host: str) -> str:
     """The plan: a line for each object that changes, then the fields, then what it comes to."""
     plan = prepared.plan
-    lines = [f"{_title(prepared)}, on {host}", ""]
+    lines = [f"{title(prepared)}, on {host}", ""]
     shown = [*plan.changed, *(step for step in plan.steps if step.action is Action.NONE and step.note)]
     width = max((len(step.name) for step in shown), default=0)
-    briefs = {step.key: _brief(step) for step in shown}
+    briefs = {step.key: brief(step) for step in shown}
     brief_width = min(_BRIEF_WIDTH, max(map(len, briefs.values()), default=0))
     for step in shown:
-        brief = briefs[step.key]
-        note = f"  {step.note}" if step.note else ""
-        lines.append(f"  {_mark(step)} {step.kind:<8} {step.name:<{width}}  {brief:<{brief_width}}{note}".rstrip())
+        what = briefs[step.key]
+        told = schedule.brief(step, plan.forecast)
+        note = f"  {told}" if told else ""
+        lines.append(f"  {_mark(step)} {step.kind:<8} {step.name:<{width}}  {what:<{brief_width}}{note}".rstrip())
     unchanged = sum(step.action is Action.NONE and not step.note for step in plan.steps)
     if unchanged:
         lines.append(f"  = {unchanged} unchanged")
-    for step in plan.changed:
+    for group in alike(plan.changed):
+        step = group[0]
+        scheduled = [f"    {line}" for item in group[:1] for line in schedule.lines(item, plan.forecast)]
         if step.action in (Action.UPDATE, Action.REPLACE) and step.intent:
-            lines += ["", _heading(step), *_fields(step.intent)]
+            lines += ["", _heading(step, len(group)), *_fields(step.intent)]
+            lines += scheduled if len(group) == 1 else [f"    of {_names(group)}"]
+        elif scheduled and step.action is Action.CREATE:
+            lines += ["", _heading(step), *scheduled]
     if plan.drifted:
         lines += ["", "Changed or removed by somebody else since the last apply, to be put back:"]
         for step in plan.drifted:
             lines += [_heading(step), *(_fields(step.drift) if step.drift else ["    removed"])]
     if lines[-1]:
         lines.append("")
-    lines += [click.style(f"service {item.service}: {item.text}", fg="red") for item in plan.unplaced]
+    for item in plan.unplaced:
+        lines.append(click.style(f"service {item.service}: {item.text}", fg="red"))
+        lines += [click.style(f"    {refusal.text}", fg="red") for refusal in item.refusals]
     lines += [click.style(f"refused: {text}", fg="red") for text in plan.refused]
-    lines += [click.style(f"warning: {text}", fg="yellow") for text in (*plan.warnings, *_former(prepared))]
-    lines.append(_verdict(plan))
+    lines += [click.style(f"warning: {text}", fg="yellow") for text in warnings(prepared)]
+    lines.append(last_line(plan))
     return "\n".join(lines)
 
 
 def verdict(plan: Plan) -> str:
     """What a plan comes to, in a word for programs."""
-    if plan.refused:
-        return "refused"
-    if plan.unplaced:
-        return "unschedulable"
-    return "changes" if plan.changed else "unchanged"
+    return documents.verdict(plan)
 
 
 def plan_json(prepared: Prepared) -> str:
     """The plan for programs; values of secrets are not in it, since no plan holds them."""
-    plan = prepared.plan
-    document = {
-        "format_version": FORMAT_VERSION,
+    return json.dumps(plan_document(prepared), indent=2, ensure_ascii=False)
+
+
+def plan_document(prepared: Prepared) -> dict[str, Any]:
+    """The plan as plain data, and what it is of."""
+    found = documents.of_plan(prepared.plan)
+    head = {
+        "format_version": documents.FORMAT_VERSION,
         "source": prepared.source.identity,
         "commit": prepared.source.commit,
         "revision": prepared.revision,
         "stacks": list(prepared.stacks),
-        "verdict": verdict(plan),
-        "changes": [_step_json(step) for step in plan.steps],
-        "unplaced": [{"service": item.service, "tasks": item.count, "reason": item.reason} for item in plan.unplaced],
-        "refused": list(plan.refused),
-        "warnings": [*plan.warnings, *_former(prepared)],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return head | found | {"warnings": warnings(prepared)}
 
 
-def _step_json(step: Step) -> dict[str, Any]:
-    return {
-        "kind": step.kind,
-        "stack": step.stack,
-        "name": step.name,
-        "engine_name": step.engine_name,
-        "action": str(step.action),
-        "reason": str(step.reason),
-        "position": step.position,
-        "note": step.note,
-        "obsolete": list(step.obsolete),
-        "fields": [
-            {
-                "path": change.path,
-                "old": change.old,
-                "new": change.new,
-                "cause": str(change.cause),
-                "sensitive": change.is_sensitive,
-            }
-            for change in step.changes
-        ],
-    }
-
-
-def _title(prepared: Prepared) -> str:
+def title(prepared: Prepared) -> str:
+    """`Stack app, commit 3f2c1ab`."""
     names = [stack for stack in prepared.stacks if stack]
     commit = f", commit {prepared.source.label}" if prepared.source.label else ""
     if not names:
         return f"Manifests without a stack{commit}"
     return f"Stack{'s' if len(names) > 1 else ''} {', '.join(names)}{commit}"
+
+
+def warnings(prepared: Prepared) -> list[str]:
+    """What a person should know before."""
+    return [*prepared.plan.warnings, *_former(prepared)]
 
 
 def _former(prepared: Prepared) -> list[str]:
@@ -142,12 +130,30 @@ def _mark(step: Step) -> str:
     return click.style(mark, fg=colour) if colour else mark
 
 
-def _heading(step: Step) -> str:
+def alike(steps: Iterable[Step]) -> list[list[Step]]:
+    """Updates that change the same fields in the same way, together; each other step by itself."""
+    groups: dict[object, list[Step]] = {}
+    for step in steps:
+        is_update = step.action in (Action.UPDATE, Action.REPLACE) and step.intent
+        said = [(change.path, repr(change.old), repr(change.new)) for change in step.intent] if is_update else []
+        key = (step.kind, step.action, tuple(said)) if said else step.key
+        groups.setdefault(key, []).append(step)
+    return list(groups.values())
+
+
+def _names(steps: Sequence[Step]) -> str:
+    more = f" and {len(steps) - _GROUP_NAMES} more" if len(steps) > _GROUP_NAMES else ""
+    return ", ".join(step.name for step in steps[:_GROUP_NAMES]) + more
+
+
+def _heading(step: Step, count: int = 1) -> str:
+    if count > 1:
+        return f"{_mark(step)} {count} {step.kind.lower()}s alike"
     name = f"{step.kind} {step.name}"
     return f"{_mark(step)} {name:<52}  {step.position}".rstrip()
 
 
-def _brief(step: Step) -> str:
+def brief(step: Step) -> str:
     """What changes, in a few words; what it does to what runs is the step's note."""
     if step.action is Action.DELETE:
         return "left the manifests" if step.reason is Reason.LEFT else ""
@@ -226,7 +232,8 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def _verdict(plan: Plan) -> str:
+def last_line(plan: Plan) -> str:
+    """What a plan comes to, in a line for people."""
     if not plan.changed and not plan.refused:
         return "No changes: the engine is as the manifests say."
     counts = [

@@ -25,7 +25,9 @@ _REFUSED = 5
 @common.host_option
 @common.take_over_option
 @common.allow_empty_option
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print the plan.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", help="How to print it."
+)
 def diff(
     path: Path,
     env: str,
@@ -40,7 +42,6 @@ def diff(
 
     Exit code 0: nothing, 2: changes, 3: can't be scheduled, 5: refused.
     """
-    from gitops.cli import output
     from gitops.reconciler import source
     from gitops.reconciler.reconcile import Reconciler
 
@@ -50,9 +51,17 @@ def diff(
         return await Reconciler(client, options).prepare(source.of_path(common.existing(path)))
 
     prepared = common.with_client(host, run)
-    click.echo(output.plan_json(prepared) if form == "json" else output.plan_text(prepared, common.place(host)))
+    click.echo(_printed(prepared, form, common.place(host)))
     if prepared.plan.refused:
         return _REFUSED
     if prepared.plan.unplaced:
         return _UNSCHEDULABLE
     return _CHANGES if prepared.plan.changed else 0
+
+
+def _printed(prepared: Prepared, form: str, place: str) -> str:
+    from gitops.cli import markdown, output
+
+    if form == "json":
+        return output.plan_json(prepared)
+    return markdown.plan(prepared, place) if form == "markdown" else output.plan_text(prepared, place)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from gitops.cli import applying, main, output, planning, stacks, validating, watching
+from gitops.cli import applying, main, markdown, output, planning, stacks, validating, watching
 from gitops.manifests import DesiredSet
 from gitops.reconciler import planner
-from gitops.reconciler.diff import Cause, FieldChange
+from gitops.reconciler.diff import HIDDEN, Cause, FieldChange
+from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, Refusal, ServiceForecast
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason, Step, Unplaced
 from gitops.reconciler.reconcile import Prepared
@@ -116,7 +119,7 @@ def test_json_has_every_step_and_a_stable_set_of_keys() -> None:
     document = json.loads(output.plan_json(prepared(update(FieldChange("image", "a", "b")))))
     assert set(document) == {
         *("format_version", "source", "commit", "revision", "stacks", "verdict", "changes", "unplaced"),
-        *("refused", "warnings"),
+        *("refused", "warnings", "summary", "nodes", "lost_node"),
     }
     assert document["verdict"] == "changes" and document["changes"][0]["fields"] == [
         {"path": "image", "old": "a", "new": "b", "cause": "intent", "sensitive": False}
@@ -131,6 +134,145 @@ def test_drift_stands_apart_from_what_the_manifests_ask_for() -> None:
     assert "    image  app:v1  ->  app:v2" in lines[:begin]
     assert lines[begin + 2] == "    deploy.replicas  5  ->  2" and lines[begin + 4] == "    removed"
     assert lines[-1] == "1 to create, 1 to update. Drift on 2 objects. Can be scheduled."
+
+
+def forecast(**more: Any) -> Forecast:
+    fields: dict[str, Any] = {
+        "wanted": 5,
+        "before": {"wrk1": 3, "mgr1": 2},
+        "after": {"wrk1": 3, "mgr1": 2},
+        "restarted": (1, 2, 3, 4, 5),
+        "batches": ((1, 2), (3, 4), (5,)),
+        "order": "stop-first",
+        "min_healthy": 3,
+        "best_case_s": 45.0,
+        "pulls": {"wrk1": 12 * 2**20, "mgr1": None},
+    }
+    nodes = tuple(NodeForecast(name, 2, 10**9, 10**9, 2**30, 2**30) for name in ("mgr1", "wrk1"))
+    return Forecast({"app_web": ServiceForecast("app_web", **(fields | more))}, nodes)
+
+
+def test_a_plan_says_what_it_does_to_what_runs_and_where_that_is() -> None:
+    change = FieldChange("image", "app:v1", "app:v2")
+    lines = text(prepared(update(change), forecast=forecast()))
+    assert lines[2].endswith("5 tasks restarted, 2 at a time, at least 3 healthy, about 45 s")
+    assert "    schedule   wrk1 3, mgr1 2 (unchanged); pulls 12 MiB on 2 nodes" in lines
+    assert "    if a node is lost: holds without any one node" in lines
+    moved = text(prepared(update(change), forecast=forecast(after={"mgr1": 5}, pulls={}, has_outage=True)))
+    assert "    schedule   wrk1 3, mgr1 2  ->  mgr1 5" in moved and "OUTAGE" in moved[2]
+
+
+def test_updates_that_are_alike_are_told_once() -> None:
+    steps = [
+        Step(
+            "Service", "app", name, f"app_{name}", Action.UPDATE, Reason.CHANGED, (FieldChange("image", "a:1", "a:2"),)
+        )
+        for name in ("a", "b", "c")
+    ]
+    lines = text(prepared(*steps))
+    begin = lines.index("~ 3 services alike")
+    assert lines[begin + 1 : begin + 3] == ["    image  a:1  ->  a:2", "    of a, b, c"]
+    assert sum("a:1  ->  a:2" in line for line in lines) == 1
+
+
+def test_what_can_not_be_placed_is_told_filter_by_filter() -> None:
+    item = Unplaced("app_web", 2, "no suitable node", (Refusal("memory", 2, "memory exhausted on 2 nodes"),))
+    found = prepared(update(), unplaced=(item,))
+    assert "    memory exhausted on 2 nodes" in text(found)
+    unplaced = json.loads(output.plan_json(found))["unplaced"][0]
+    assert unplaced["filters"] == [{"dimension": "memory", "nodes": 2, "text": "memory exhausted on 2 nodes"}]
+
+
+def everything() -> Prepared:
+    """A plan with something of each sort in it."""
+    secret = (FieldChange("data", HIDDEN, HIDDEN, is_sensitive=True),)
+    form = {"data": HIDDEN, "labels": {"a": "b"}}
+    return prepared(
+        update(FieldChange("image", "a", "b"), FieldChange("deploy.replicas", 5, 2, Cause.DRIFT)),
+        Step("Secret", "app", "key", "app_key-1", Action.UPDATE, Reason.CHANGED, secret, before=form, after=form),
+        Step("Network", "app", "net", "app_net", Action.REPLACE, Reason.IMMUTABLE, (FieldChange("x", [1], None),)),
+        Step("Config", "app", "old", "app_old-1", Action.DELETE, Reason.LEFT),
+        Step("Volume", "app", "data", "app_data", Action.NONE, Reason.SAME),
+        unplaced=(Unplaced("app_web", 2, "no suitable node", (Refusal("memory", 2, "memory"),)),),
+        warnings=("a warning",),
+        refused=("a refusal",),
+        forecast=replace(forecast(), lost=(LostNode("wrk1", "app_web", 2, "memory"),)),
+    )
+
+
+def test_json_is_as_its_schema_says() -> None:
+    schema = json.loads((Path(__file__).parents[2] / "schemas" / "plan.schema.json").read_text())
+    for found in (everything(), prepared()):
+        assert problems(json.loads(output.plan_json(found)), schema, schema) == []
+    broken = json.loads(output.plan_json(everything())) | {"verdict": "maybe"}
+    broken["changes"][0]["position"] = 3
+    assert problems(broken, schema, schema) == ["verdict: maybe", "changes.position: 3"]
+    assert problems({"more": 1}, schema, schema)
+
+
+_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+
+
+def problems(value: Any, schema: Any, root: Any, path: str = "") -> list[str]:
+    """What a JSON Schema says against a value; knows the words that ours use."""
+    if "$ref" in schema:
+        return problems(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root, path)
+    if "oneOf" in schema:
+        fitting = [one for one in schema["oneOf"] if not problems(value, one, root, path)]
+        return [] if len(fitting) == 1 else [f"{path}: {value!r:.80}"]
+    names = schema.get("type", [])
+    names = [names] if isinstance(names, str) else names
+    fits = not names or any(value is None if name == "null" else isinstance(value, _TYPES[name]) for name in names)
+    if not fits or ("enum" in schema and value not in schema["enum"]):
+        return [f"{path}: {value}"]
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        return [f"{path}: {value}"]
+    found = []
+    if isinstance(value, dict):
+        known, more = schema.get("properties", {}), schema.get("additionalProperties", {})
+        found += [f"{path}.{key}: missing" for key in schema.get("required", []) if key not in value]
+        for key, item in value.items():
+            below = f"{path}.{key}" if path else key
+            rule = known.get(key, more)
+            found += [f"{below}: unknown"] if rule is False else problems(item, rule, root, below)
+    for item in value if isinstance(value, list) else []:
+        found += problems(item, schema.get("items", {}), root, path)
+    return found
+
+
+def test_a_sensitive_value_is_marked_in_a_tree_beside_the_values() -> None:
+    secret = json.loads(output.plan_json(everything()))["changes"][1]
+    assert secret["before_sensitive"] == secret["after_sensitive"] == {"data": True}
+    assert secret["fields"][0] == {
+        "path": "data",
+        "old": "(hidden)",
+        "new": "(hidden)",
+        "cause": "intent",
+        "sensitive": True,
+    }
+
+
+def test_markdown_has_a_table_and_folded_fields() -> None:
+    found = markdown.plan(everything(), "unix:///engine.sock")
+    lines = found.splitlines()
+    assert lines[0] == "### Stack app, commit 3f2c1ab0d1e2, on `unix:///engine.sock`"
+    assert any(line.startswith("| ~ update | Service | `web` | image, replicas |") for line in lines)
+    begin = lines.index("<details><summary>~ update Service web</summary>")
+    assert lines[begin + 2 : begin + 6] == ["```diff", "# image", "- a", "+ b"]
+    assert "> **refused:** a refusal" in lines and "> warning: a warning" in lines
+    assert found.count("<details>") == found.count("</details>") == 3
+
+
+def test_a_comment_in_markdown_stays_within_its_limit_and_says_what_was_cut() -> None:
+    steps = [update(FieldChange("command", [], ["x" * 250 + str(number)])) for number in range(400)]
+    found = markdown.plan(prepared(*steps), "host", limit=20_000)
+    assert len(found) <= 20_000 and "more entries were cut" in found and "| | | and 300 more | | |" in found
+
+
+def test_nothing_in_a_value_is_taken_for_markup_of_the_comment() -> None:
+    nasty = "```\n</details> <script> @everyone"
+    found = markdown.plan(prepared(update(FieldChange("command", "a", nasty)), warnings=("<b> @all | x",)), "h")
+    assert found.count("```") == 2 and "&lt;b> &#64;all" in found
 
 
 def test_every_command_on_manifests_can_be_called() -> None:
