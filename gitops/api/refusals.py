@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gitops import errors
+from gitops.objects import placeholders
 
 # Each with the values, beside the empty ones, that ask for what happens anyway.
 _HOST_CONFIG: dict[str, tuple[Any, ...]] = {
@@ -112,12 +113,14 @@ def _object(data: bytes) -> Mapping[str, Any]:
 
 
 def check_secret(data: bytes) -> None:
-    """Refuse the spec of a secret or config that asks for a driver or for templating.
+    """Refuse the spec of a secret or config that asks for a driver, or for templates of another kind than Go's.
 
     Raises:
         errors.Unsupported: names the field; never the data.
     """
     body = _object(data) if data else {}
-    for name in ("Driver", "Templating"):
-        if _is_asking(body.get(name)):
-            raise errors.Unsupported(f"{name} of secrets and configs is not supported by this engine")
+    if _is_asking(body.get("Driver")):
+        raise errors.Unsupported("Driver of secrets and configs is not supported by this engine")
+    templating = body.get("Templating")
+    if isinstance(templating, Mapping) and templating.get("Name") not in (None, "", placeholders.GOLANG):
+        raise errors.Unsupported(f"Templating of secrets and configs by {templating['Name']!r} is not supported")

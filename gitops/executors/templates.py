@@ -1,22 +1,16 @@
-"""Placeholders in a service's environment, hostname and mounts: the small part of Go's templates that Docker documents.
+"""Placeholders in a service's environment, hostname and mounts, and in secrets and configs that are templates.
 
-`{{.Service.ID}}`, `{{.Service.Name}}`, `{{.Service.Labels.KEY}}`, `{{.Node.ID}}`, `{{.Node.Hostname}}`,
-`{{.Node.Platform.OS}}`, `{{.Node.Platform.Architecture}}`, `{{.Task.ID}}`, `{{.Task.Name}}`, `{{.Task.Slot}}`, and
-`{{index .Service.Labels "KEY"}}` for keys with dots. Anything else between braces is an error, as it is in Docker.
+`objects.placeholders` has what they look like; here they get the values of one task on its node.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gitops import errors
+from gitops.objects import placeholders
 from gitops.objects.node import NodeDescription
 from gitops.objects.task import Task
-
-_ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
-_LABEL = re.compile(r"\.Service\.Labels\.(\w+)")
-_INDEX = re.compile(r"index\s+\.Service\.Labels\s+\"((?:[^\"\\]|\\.)*)\"")
 
 
 class Expander:
@@ -42,18 +36,38 @@ class Expander:
         Raises:
             errors.Invalid: a placeholder that isn't known, or a label that isn't there.
         """
-        return _ACTION.sub(lambda match: self._value(match.group(1), text), text) if "{{" in text else text
+        return placeholders.expand(text, lambda expression: self._value(expression, text))
+
+    def file(self, data: bytes, name: str, functions: Mapping[str, Callable[[str], str]]) -> bytes:
+        """The content of a secret or config that is a template, with what `functions` give for their arguments.
+
+        Raises:
+            errors.Invalid: a placeholder that isn't known, or no UTF-8. The message names the file, never its content.
+        """
+
+        def value(expression: str) -> str:
+            found = placeholders.call(expression)
+            if found is not None:
+                return functions[found[0]](found[1])
+            try:
+                return self._value(expression, name)
+            except errors.Invalid as error:
+                raise errors.Invalid(f"the template {name} has a placeholder that can't be expanded") from error
+
+        try:
+            return placeholders.expand(data.decode(), value).encode()
+        except UnicodeDecodeError as error:
+            raise errors.Invalid(f"the template {name} is no UTF-8 text") from error
 
     def _value(self, expression: str, text: str) -> str:
         if expression in self._values:
             return self._values[expression]
-        match = _LABEL.fullmatch(expression) or _INDEX.fullmatch(expression)
-        if match is None:
-            known = ", ".join("{{" + name + "}}" for name in self._values)
-            raise errors.Invalid(f"unknown placeholder {{{{{expression}}}}} in {text!r}: there are {known}")
-        if match.group(1) not in self._labels:
-            raise errors.Invalid(f"the service has no label {match.group(1)!r}, which {text!r} refers to")
-        return self._labels[match.group(1)]
+        label = placeholders.label(expression)
+        if label is None:
+            raise placeholders.unknown(expression, text)
+        if label not in self._labels:
+            raise errors.Invalid(f"the service has no label {label!r}, which {text!r} refers to")
+        return self._labels[label]
 
 
 def task_name(task: Task) -> str:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from gitops import errors
 from gitops.engine.containers.boundary import InjectedFile
+from gitops.executors import files
 from gitops.executors.templates import Expander, task_name
 from gitops.objects import base, defaults
 from gitops.objects.container import (
@@ -24,21 +25,17 @@ from gitops.objects.container import (
 from gitops.objects.mount import Mount
 from gitops.objects.network import NetworkObject
 from gitops.objects.service import (
-    ConfigReference,
     ContainerSpec,
-    FileTarget,
     Limits,
     PortConfig,
     Privileges,
     Resources,
-    SecretReference,
 )
 from gitops.objects.task import NetworkAttachment, Task
 from gitops.swarm.agent.executor import Dependencies
 
 TASK_ID = "com.docker.swarm.task.id"
 """The label that says which task a container runs."""
-SECRETS = "/run/secrets"
 PREDEFINED = ("host", "none", "bridge")
 """Networks that every host has of its own."""
 
@@ -84,8 +81,8 @@ def plan(task: Task, dependencies: Dependencies) -> Plan:
         host_config=_host_config(task, spec, expand, mode),
         networking_config=None if mode in PREDEFINED else _networking(task),
     )
-    files = (*_secrets(spec.secrets, dependencies), *_configs(spec.configs, dependencies))
-    return Plan(task_name(task), body, files, has_gateway_leg=mode not in PREDEFINED)
+    injected = tuple(files.files(spec, dependencies, expand))
+    return Plan(task_name(task), body, injected, has_gateway_leg=mode not in PREDEFINED)
 
 
 def labels(task: Task) -> dict[str, str]:
@@ -224,44 +221,3 @@ def _port(port: PortConfig) -> str:
 
 def _binding(port: PortConfig) -> PortBinding:
     return PortBinding(host_port=str(port.published_port) if port.published_port else "")
-
-
-def _secrets(references: Iterable[SecretReference], dependencies: Dependencies) -> list[InjectedFile]:
-    files: list[InjectedFile] = []
-    for reference in references:
-        secret = dependencies.secrets.get(reference.secret_id)
-        if secret is None:
-            raise errors.NotFound(
-                f"secret {reference.secret_name or reference.secret_id} was not delivered to this node"
-            )
-        name = (reference.file.name if reference.file else "") or reference.secret_name
-        path = name if name.startswith("/") else f"{SECRETS}/{name}"
-        files.append(_file(path, secret.spec.data, reference.file))
-    return files
-
-
-def _configs(references: Iterable[ConfigReference], dependencies: Dependencies) -> list[InjectedFile]:
-    files: list[InjectedFile] = []
-    for reference in references:
-        if reference.file is None:
-            continue
-        config = dependencies.configs.get(reference.config_id)
-        if config is None:
-            raise errors.NotFound(
-                f"config {reference.config_name or reference.config_id} was not delivered to this node"
-            )
-        name = reference.file.name or reference.config_name
-        files.append(_file(name if name.startswith("/") else f"/{name}", config.spec.data, reference.file))
-    return files
-
-
-def _file(path: str, data: bytes, target: FileTarget | None) -> InjectedFile:
-    if target is None:
-        return InjectedFile(path, data)
-    return InjectedFile(path, data, mode=target.mode, uid=_number(target.uid, path), gid=_number(target.gid, path))
-
-
-def _number(text: str, path: str) -> int:
-    if text and not text.isdecimal():
-        raise errors.Invalid(f"the owner of {path} must be a number, not {text!r}")
-    return int(text or "0")

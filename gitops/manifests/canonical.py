@@ -435,12 +435,17 @@ def volume(value: VolumeCreate | Volume) -> Canonical:
 
 def secret(spec: SecretSpec) -> Canonical:
     """A secret: its value only as the version that its name carries."""
-    return _clean({"version": _version(spec.name), "labels": _labels(spec.labels)})
+    return _versioned(spec)
 
 
 def config(spec: ConfigSpec) -> Canonical:
     """A config: its content as the version that its name carries."""
-    return _clean({"version": _version(spec.name), "labels": _labels(spec.labels)})
+    return _versioned(spec)
+
+
+def _versioned(spec: SecretSpec | ConfigSpec) -> Canonical:
+    driver = spec.templating.name if spec.templating else None
+    return _clean({"version": _version(spec.name), "labels": _labels(spec.labels), "template_driver": driver})
 
 
 def image(source: ImageSource) -> Canonical:

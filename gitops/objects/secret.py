@@ -7,12 +7,20 @@ import msgspec
 from gitops.objects.base import Version, Wire, always
 
 
+class Templating(Wire, frozen=True):
+    """Who expands the placeholders in a file; there is only `golang`."""
+
+    name: str = ""
+    options: dict[str, str] = {}
+
+
 class ConfigSpec(Wire, frozen=True):
     """`data` is base64 on the wire."""
 
     name: str = ""
     labels: dict[str, str] = always({})
     data: bytes = b""
+    templating: Templating | None = None
 
 
 class Config(Wire, frozen=True):
@@ -31,6 +39,7 @@ class SecretSpec(Wire, frozen=True):
     name: str = ""
     labels: dict[str, str] = always({})
     data: bytes = b""
+    templating: Templating | None = None
 
     def __repr__(self) -> str:
         return f"SecretSpec(name={self.name!r}, labels={self.labels!r}, data=<hidden>)"

@@ -79,6 +79,13 @@ def test_a_refused_secret_does_not_show_its_data() -> None:
     assert "aHVzaA" not in str(caught.value)
 
 
+def test_templates_are_those_of_go() -> None:
+    refusals.check_secret(_body(Name="x", Data="aHVzaA==", Templating={"Name": "golang"}))
+    refusals.check_secret(_body(Name="x", Data="aHVzaA==", Templating={"Name": "", "Options": None}))
+    with pytest.raises(errors.Unsupported, match="'jinja'"):
+        refusals.check_secret(_body(Name="x", Data="aHVzaA==", Templating={"Name": "jinja"}))
+
+
 @pytest.mark.parametrize("data", [b"{", b"\xff"])
 def test_what_is_no_json_is_refused(data: bytes) -> None:
     with pytest.raises(errors.Invalid):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gitops import errors
 from gitops.manifests import canonical, extensions
 from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item, owner_labels
 from gitops.manifests.convert import dependencies, mounts
@@ -14,7 +15,8 @@ from gitops.manifests.desired import Desired
 from gitops.manifests.kinds import deploy as deploy_kind
 from gitops.manifests.kinds import service as kind
 from gitops.manifests.problems import Issue
-from gitops.objects import defaults, labels
+from gitops.manifests.text.construct import Path
+from gitops.objects import defaults, labels, placeholders
 from gitops.objects.service import (
     ContainerSpec,
     DNSConfig,
@@ -76,10 +78,25 @@ def convert(catalog: Catalog, item: Item) -> Desired:
         rollback_config=_update_config(deploy.rollback_config),
         endpoint_spec=_endpoint(catalog, item, spec, deploy),
     )
+    _check_placeholders(catalog, item, container, service.labels)
     form = canonical.service(service)
     digest = canonical.digest(form)
     service.labels[labels.HASH] = digest
     return desired(item, service, form, digest, tuple(dict.fromkeys(needs)), waits, deploy.deadline)
+
+
+def _check_placeholders(catalog: Catalog, item: Item, container: ContainerSpec, known: dict[str, str]) -> None:
+    """What no task could expand is found before there is one; `known` are the service's labels."""
+    found: list[tuple[Path, str]] = [(("spec", "hostname"), container.hostname)]
+    found += [(("spec", "environment", entry.partition("=")[0]), entry) for entry in container.env]
+    for index, mount in enumerate(container.mounts):
+        found += [(("spec", "volumes", index), text) for text in (mount.source, mount.target)]
+    for path, text in found:
+        if "{{" in text:
+            try:
+                placeholders.check(text, known)
+            except errors.Invalid as error:
+                catalog.report(item, Issue(path, str(error)))
 
 
 def _container(catalog: Catalog, item: Item, spec: kind.ServiceSpec, needs: list[Need]) -> ContainerSpec:

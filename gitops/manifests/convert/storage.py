@@ -17,7 +17,7 @@ from gitops.manifests.repository import Refused
 from gitops.objects import labels
 from gitops.objects.container import VolumeCreate
 from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate
-from gitops.objects.secret import ConfigSpec, SecretSpec
+from gitops.objects.secret import ConfigSpec, SecretSpec, Templating
 
 if TYPE_CHECKING:
     from gitops.manifests.kinds import network as network_kind
@@ -130,15 +130,16 @@ def _check_external(catalog: Catalog, item: Item, others: tuple[str, ...]) -> No
 def config(catalog: Catalog, item: Item) -> Desired | None:
     """A config; None if its content can't be had."""
     model = cast("storage_kind.Config", item.model)
-    _check_external(catalog, item, ("labels",))
+    _check_external(catalog, item, ("labels", "template_driver"))
     found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Config", item.stack, item.name)
     if item.is_external:
         return _config(item, ConfigSpec(name=item.engine_name, labels=found))
     data = _content(catalog, item, model.spec, model.spec.content, MAX_CONFIG)
     if data is None:
         return None
-    item.engine_name = _versioned(catalog, item, hashlib.sha256(data).hexdigest())
-    return _config(item, ConfigSpec(name=item.engine_name, labels=found, data=data))
+    templating = _templating(model.spec.template_driver)
+    item.engine_name = _versioned(catalog, item, hashlib.sha256(_versioned_by(data, templating)).hexdigest())
+    return _config(item, ConfigSpec(item.engine_name, found, data, templating))
 
 
 def _config(item: Item, spec: ConfigSpec) -> Desired:
@@ -151,7 +152,7 @@ def _config(item: Item, spec: ConfigSpec) -> Desired:
 def secret(catalog: Catalog, item: Item) -> Desired | None:
     """A secret; None if its value can't be had."""
     model = cast("storage_kind.Secret", item.model)
-    _check_external(catalog, item, ("labels",))
+    _check_external(catalog, item, ("labels", "template_driver"))
     found = (model.metadata.labels or {}) | (model.spec.labels or {}) | owner_labels("Secret", item.stack, item.name)
     if item.is_external:
         return _secret(item, SecretSpec(name=item.engine_name, labels=found))
@@ -160,8 +161,10 @@ def secret(catalog: Catalog, item: Item) -> Desired | None:
     if data is None:
         return None
     key = catalog.options.secret_key or _process_key
-    item.engine_name = _versioned(catalog, item, hmac.new(key, data, hashlib.sha256).hexdigest())
-    return _secret(item, SecretSpec(name=item.engine_name, labels=found, data=data))
+    templating = _templating(model.spec.template_driver)
+    version = hmac.new(key, _versioned_by(data, templating), hashlib.sha256).hexdigest()
+    item.engine_name = _versioned(catalog, item, version)
+    return _secret(item, SecretSpec(item.engine_name, found, data, templating))
 
 
 def _secret(item: Item, spec: SecretSpec) -> Desired:
@@ -169,6 +172,15 @@ def _secret(item: Item, spec: SecretSpec) -> Desired:
     digest = canonical.digest(form)
     spec.labels[labels.HASH] = digest
     return desired(item, spec, form, digest)
+
+
+def _templating(driver: str | None) -> Templating | None:
+    return Templating(driver) if driver else None
+
+
+def _versioned_by(data: bytes, templating: Templating | None) -> bytes:
+    """What a version stands for: the content, and that it is a template, since neither can be changed in place."""
+    return data if templating is None else data + b"\0" + templating.name.encode()
 
 
 def _versioned(catalog: Catalog, item: Item, digest: str) -> str:

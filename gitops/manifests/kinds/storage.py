@@ -52,7 +52,6 @@ _CONTENT = BeforeValidator(text, json_schema_input_type=str)
 _SOURCES = ("file", "sops", "content", "environment", "external")
 _LATER = {
     "provider": "fetch it before, and give it by `environment`",
-    "template_driver": "render the file as a .j2 template",
     "keep_versions": "",
     **dict.fromkeys(("driver", "driver_opts"), "fetch it before, and give it by `environment`"),
 }
@@ -83,6 +82,7 @@ class SecretSpec(Model):
     content: Annotated[SecretStr, _CONTENT] | None = optional("The value itself. It is then in git.")
     environment: str | None = optional("The variable of the operator's environment that holds the value.")
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
+    template_driver: Literal["golang"] | None = optional("golang: each task gets it with its placeholders expanded.")
     external: Bool | None = optional("The secret exists already: it is never made, changed or deleted.")
     name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 
@@ -97,6 +97,7 @@ class ConfigSpec(Model):
     content: Annotated[str, _CONTENT] | None = optional("The content itself.")
     environment: str | None = optional("The variable of the operator's environment that holds it.")
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
+    template_driver: Literal["golang"] | None = optional("golang: each task gets it with its placeholders expanded.")
     external: Bool | None = optional("The config exists already: it is never made, changed or deleted.")
     name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
 

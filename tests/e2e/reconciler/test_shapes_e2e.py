@@ -114,7 +114,13 @@ spec: {content: hunter2}
 apiVersion: gitops/v1
 kind: Config
 metadata: {name: settings, stack: app}
-spec: {content: "a = 1"}
+spec: {content: "a = {{.Task.Slot}}", template_driver: golang}
+"""
+TEMPLATE = """
+apiVersion: gitops/v1
+kind: Config
+metadata: {name: template, stack: app}
+spec: {content: '{{env "SELF"}} on {{.Node.ID}}', template_driver: golang}
 """
 PROFILE = json.dumps({"defaultAction": "SCMP_ACT_ALLOW"})
 
@@ -191,11 +197,13 @@ def test_security_options_and_templates_hold_in_the_containers(swarm: Any, proje
   cap_drop: [ALL]
   environment: {SELF: "{{.Service.Name}}.{{.Task.Slot}}"}
   hostname: "h-{{.Task.Slot}}"
+  configs: [{source: template, target: /etc/app}]
   volumes: [{type: tmpfs, target: /dev/shm, tmpfs: {size: 1M}}]"""
     path = project(
         {
             "image.yaml": image("app:v1", "v1"),
             "profile.json": PROFILE,
+            "template.yaml": TEMPLATE,
             "strict.yaml": manifest("strict", kernel, 1),
             "loose.yaml": manifest("loose", '\n  security_opt: ["seccomp:unconfined"]', 1),
             "plain.yaml": manifest("plain", "{}", 1),
@@ -209,6 +217,8 @@ def test_security_options_and_templates_hold_in_the_containers(swarm: Any, proje
     assert (status(plain)["NoNewPrivs"], status(plain)["Seccomp"]) == ("0", "2")
     assert b"SELF=app_strict.1" in (strict / "environ").read_bytes().split(b"\0")
     assert swarm.run("nsenter", "-u", "-t", strict.name, "hostname").stdout == "h-1\n"
+    (node,) = swarm.api("/nodes")
+    assert (strict / "root" / "etc" / "app").read_text() == f"app_strict.1 on {node['ID']}"
     shared_memory = os.statvfs(strict / "root" / "dev" / "shm")
     assert shared_memory.f_blocks * shared_memory.f_frsize == 1 << 20
 
