@@ -184,7 +184,7 @@ def path(tmp_path: Path) -> Path:
 async def test_an_apply_that_dies_at_a_write_is_finished_by_the_next_one(swarm: Any, path: Path, image: Any) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    await repeat(swarm, path, image, random.Random(seed), 4)
+    await repeat(swarm, path, image, random.Random(seed), 3)
 
 
 @pytest.mark.soak
