@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from gitops.objects import defaults
 from gitops.objects.node import Node
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
@@ -135,6 +136,8 @@ def _judge(seen: _Seen) -> tuple[Verdict, str]:
         return Verdict.ROLLED_BACK, _of_update(seen)
     if seen.is_there and seen.update in ("", "completed"):
         return Verdict.CONVERGED, ""
+    if seen.update in ("", "completed") and _is_done(seen):
+        return Verdict.CONVERGED, "completed"
     if seen.update == "rollback_started":
         return Verdict.WAITING, _of_update(seen)
     blocked = [
@@ -143,6 +146,13 @@ def _judge(seen: _Seen) -> tuple[Verdict, str]:
     if blocked:
         return Verdict.UNSCHEDULABLE, blocked[0].status.err
     return _broken(seen) or (Verdict.WAITING, _hint(seen))
+
+
+def _is_done(seen: _Seen) -> bool:
+    """Whether every slot of a service that isn't started again once it ends well has ended well."""
+    condition = defaults.restart_policy(seen.service.spec.task_template.restart_policy).condition
+    done = {task.slot for task in seen.current if task.status.state is TaskState.COMPLETE}
+    return condition != "any" and len(done) >= seen.desired and not seen.running and not seen.stale
 
 
 def _broken(seen: _Seen) -> tuple[Verdict, str] | None:

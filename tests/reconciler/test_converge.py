@@ -6,7 +6,15 @@ import pytest
 from msgspec.structs import replace
 
 from gitops.objects.node import Node, NodeStatus
-from gitops.objects.service import Replicated, Service, ServiceMode, ServiceSpec, UpdateStatus
+from gitops.objects.service import (
+    Replicated,
+    RestartPolicy,
+    Service,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+    UpdateStatus,
+)
 from gitops.objects.task import Task, TaskState, TaskStatus
 from gitops.reconciler.converge import MAX_FAILURES, Verdict, evaluate
 
@@ -108,3 +116,22 @@ def test_a_service_whose_tasks_ended_for_good_is_a_failure() -> None:
 
 def test_no_replicas_wanted_and_none_there_is_converged() -> None:
     assert evaluate(service(0), [], [], NODES).verdict is Verdict.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("condition", "ended", "verdict"),
+    [
+        ("none", [TaskState.COMPLETE, TaskState.COMPLETE], Verdict.CONVERGED),
+        ("on-failure", [TaskState.COMPLETE, TaskState.COMPLETE], Verdict.CONVERGED),
+        ("none", [TaskState.COMPLETE, TaskState.FAILED], Verdict.FAILED),
+        ("any", [TaskState.COMPLETE, TaskState.COMPLETE], Verdict.FAILED),
+    ],
+)
+def test_what_is_to_run_once_and_has_ended_well_in_every_slot_is_there(
+    condition: str, ended: list[TaskState], verdict: Verdict
+) -> None:
+    once = service(2)
+    template = TaskSpec(restart_policy=RestartPolicy(condition=condition))
+    once = replace(once, spec=replace(once.spec, task_template=template))
+    tasks = [task(slot, state, TaskState.SHUTDOWN) for slot, state in enumerate(ended, 1)]
+    assert evaluate(once, tasks, [], NODES).verdict is verdict

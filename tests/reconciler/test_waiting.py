@@ -15,6 +15,7 @@ from gitops.objects.service import (
     ContainerSpec,
     HealthConfig,
     Replicated,
+    RestartPolicy,
     Service,
     ServiceMode,
     ServiceSpec,
@@ -204,3 +205,13 @@ async def test_tasks_that_end_and_start_again_are_no_service_that_runs_though_on
     looks: list[Look] = [([service()], [task(str(number), TaskState.RUNNING)]) for number in range(60)]
     with pytest.raises(errors.RolloutFailed, match="not there after"):
         await wait(Script(*looks), timeout_s=0.3)
+
+
+async def test_who_has_completed_in_every_slot_is_told_and_is_there_if_it_is_to_run_once() -> None:
+    once = TaskSpec(restart_policy=RestartPolicy(condition="none"))
+    found = replace(service(), spec=replace(service().spec, task_template=once))
+    told: list[Condition] = []
+    updates = await wait(
+        Script(([found], RUNNING), ([found], [task("1", TaskState.COMPLETE)])), reached=lambda item: told.append(item)
+    )
+    assert Condition.COMPLETED in told and updates[-1].state == "done"

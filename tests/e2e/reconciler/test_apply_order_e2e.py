@@ -127,3 +127,26 @@ def test_each_object_has_its_own_deadline_and_the_error_names_what_is_late(
     assert "service app_web waits for app_slow (healthy): not there after 3 s" in done.stderr
     assert "service app_eager: converged" in done.stdout
     assert names(swarm) == {"app_slow", "app_eager"}
+
+
+def test_a_service_waits_for_one_that_completes_and_what_has_completed_counts_as_there(
+    swarm: Any, project: Any, image: Any
+) -> None:
+    once = "deploy: {restart_policy: {condition: none}, update_config: {monitor: 500ms}}"
+    migrate = service("migrate", "command: [/bin/sh, -c, /bin/busybox sleep 2]")
+    migrate = "\n".join(f"  {once}" if "deploy:" in line else line for line in migrate.splitlines()) + "\n"
+    text = service("web", depends("migrate", "completed_successfully")) + migrate
+    path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": text})
+    done = swarm.gitops("apply", path, "--yes")
+    assert "service app_web: waits for app_migrate (completed_successfully)" in done.stdout
+    ended = [task["Status"] for task in tasks(swarm, "app_migrate")]
+    assert [status["State"] for status in ended] == ["complete"]
+    assert created(swarm, "app_web") > parse_time(ended[0]["Timestamp"])
+    swarm.gitops("apply", path, "--yes")
+    assert len(tasks(swarm, "app_migrate")) == 1
+    # A migration that fails keeps back what waits for it.
+    (path / "all.yaml").write_text(text.replace("sleep 2", "false").replace("name: web", "name: web2"))
+    failed = swarm.gitops("apply", path, "--yes", check=False)
+    assert failed.returncode == 4, failed.stderr
+    assert "service app_web2 waits for app_migrate (completed_successfully): 0/1 running" in failed.stderr
+    assert names(swarm) == {"app_web", "app_migrate"}
