@@ -40,6 +40,7 @@ _COMMANDS = {
     "watch": _Lazy("gitops.cli.watching", "watch", "Apply again on every change of files, repository or engine."),
     "resume": _Lazy("gitops.cli.stacks", "resume", "Let watch try a held revision again."),
     "secret": _Lazy("gitops.cli.secrets", "secret", "Files of secrets: check whether yours open, encrypt one."),
+    "why": _Lazy("gitops.cli.explaining", "why", "Explain what a service lacks, link by link."),
     "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
 }

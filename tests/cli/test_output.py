@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from gitops.cli import applying, main, markdown, output, planning, stacks, validating, watching
+from gitops.cli import applying, explaining, main, markdown, output, planning, stacks, validating, watching
 from gitops.manifests import DesiredSet
 from gitops.reconciler import planner
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange
@@ -276,6 +276,6 @@ def test_nothing_in_a_value_is_taken_for_markup_of_the_comment() -> None:
 
 
 def test_every_command_on_manifests_can_be_called() -> None:
-    modules = (applying, planning, stacks, validating, watching)
+    modules = (applying, explaining, planning, stacks, validating, watching)
     written = {name for module in modules for name, found in vars(module).items() if isinstance(found, click.Command)}
     assert written <= set(main._COMMANDS)
