@@ -16,10 +16,13 @@ from gitops.objects import labels
 
 DEPENDS_ON = labels.EXTENSION + "depends_on"
 DEADLINE = labels.EXTENSION + "deploy.deadline"
+MIN_AVAILABLE = labels.EXTENSION + "deploy.min_available"
 CONDITIONS = ("started", "healthy", "completed_successfully")
 
 
-def labels_of(depends_on: Iterable[Dependency], deadline_ns: int | None) -> dict[str, str]:
+def labels_of(
+    depends_on: Iterable[Dependency], deadline_ns: int | None, min_available: int | None = None
+) -> dict[str, str]:
     """The labels that a service gets for what goes beyond the API; none for what isn't said."""
     found: dict[str, str] = {}
     uses = {item.engine_name: _use(item.condition, item.required) for item in depends_on}
@@ -27,6 +30,8 @@ def labels_of(depends_on: Iterable[Dependency], deadline_ns: int | None) -> dict
         found[DEPENDS_ON] = msgspec.json.encode(uses, order="sorted").decode()
     if deadline_ns is not None:
         found[DEADLINE] = str(deadline_ns)
+    if min_available is not None:
+        found[MIN_AVAILABLE] = str(min_available)
     return found
 
 
@@ -68,8 +73,9 @@ def canonical(found: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any],
             item.engine_name.removeprefix(prefix): _use(item.condition, item.required) for item in known
         }
         del rest[DEPENDS_ON]
-    deadline = number(found, DEADLINE)
-    if deadline is not None:
-        deploy["deadline"] = deadline
-        del rest[DEADLINE]
+    for label in (DEADLINE, MIN_AVAILABLE):
+        value = number(found, label)
+        if value is not None:
+            deploy[label.rpartition(".")[2]] = value
+            del rest[label]
     return service, deploy, rest

@@ -9,7 +9,10 @@ from gitops.objects.service import Service, ServiceSpec
 from gitops.reconciler import converge, pinning
 from gitops.reconciler.diff import FieldChange
 
-_HARMLESS = ("deploy.replicas", "deploy.update_config", "deploy.rollback_config", "deploy.labels")
+_HARMLESS = (
+    "deploy.replicas", "deploy.update_config", "deploy.rollback_config", "deploy.labels", "deploy.deadline",
+    "deploy.min_available", "depends_on",
+)  # fmt: skip
 """Fields whose change leaves the tasks that run alone."""
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from gitops import errors
-from gitops.manifests import DesiredSet
+from gitops.manifests import DesiredSet, extensions
 from gitops.objects import labels as names_of_labels
 from gitops.objects.network import NetworkResource
 from gitops.objects.service import ServiceSpec
 from gitops.reconciler import ports
+from gitops.reconciler.forecast import Forecast
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Step
 
@@ -86,6 +87,35 @@ def refusals(steps: Iterable[Step], desired: DesiredSet, live: Live, removed: Co
     wanted = {item.engine_name: item.spec for item in desired.of("Service")}
     staying = {name: service for name, service in live.services.items() if name not in removed}
     yield from ports.clashes({name: spec for name, spec in wanted.items() if isinstance(spec, ServiceSpec)}, staying)
+
+
+def changed_modes(steps: Iterable[Step]) -> Iterable[str]:
+    """Services that would change their mode, which no swarm lets them."""
+    for step in steps:
+        for change in step.changes if step.kind == "Service" and step.action is Action.UPDATE else ():
+            if change.path == "deploy.mode":
+                yield (
+                    f"service {step.engine_name} can't change its mode from {change.old} to {change.new}:"
+                    " give it another name, or delete it first"
+                )
+
+
+def unavailable(steps: Iterable[Step], specs: Mapping[str, ServiceSpec], forecast: Forecast | None) -> Iterable[str]:
+    """Updates on whose way fewer tasks would be healthy than `deploy.min_available` asks for.
+
+    A service that has fewer now is let through: the change may be what mends it.
+    """
+    found = forecast.services if forecast else {}
+    for step in steps:
+        if step.kind != "Service" or step.action is not Action.UPDATE or step.engine_name not in found:
+            continue
+        least = extensions.number(specs[step.engine_name].labels, extensions.MIN_AVAILABLE) or 0
+        service = found[step.engine_name]
+        if service.min_healthy < least <= sum(service.before.values()):
+            yield (
+                f"service {step.engine_name} would have {service.min_healthy} healthy tasks on the way, fewer than its"
+                f" min_available of {least}: lower update_config.parallelism, or set order: start-first"
+            )
 
 
 def _users(network: NetworkResource, live: Live, removed: Container[str]) -> list[str]:

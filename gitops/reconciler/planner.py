@@ -59,7 +59,11 @@ def make(request: Request, live: Live) -> Plan:
     removed = {step.engine_name for step in steps if step.kind == "Service" and step.action is Action.DELETE}
     steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live)
     predicted = prediction.predict(specs, removed, live)
-    refused = tuple(guards.refusals(steps, request.desired, live, removed))
+    refused = (
+        *guards.refusals(steps, request.desired, live, removed),
+        *guards.changed_modes(steps),
+        *guards.unavailable(steps, specs, predicted.forecast),
+    )
     return Plan(tuple(steps), predicted.unplaced, request.warnings, refused, predicted.forecast)
 
 

@@ -68,7 +68,9 @@ SPREAD = optional(constraints=CONSTRAINTS, preferences=PREFERENCES, max_replicas
 DEPLOYS = st.one_of(
     optional(mode=st.just("replicated"), replicas=COUNTS, update_config=UPDATES, rollback_config=UPDATES,
              placement=SPREAD, **COMMON),
-    optional(update_config=UPDATES, placement=EACH_NODE, **COMMON).map(lambda found: {"mode": "global", **found}),
+    optional(update_config=UPDATES, placement=EACH_NODE, min_available=COUNTS, **COMMON).map(
+        lambda found: {"mode": "global", **found}
+    ),
     optional(replicas=COUNTS, max_concurrent=st.integers(1, 9), placement=SPREAD, **COMMON).map(
         lambda found: {"mode": "replicated-job", **found}
     ),
@@ -151,8 +153,8 @@ def test_the_random_services_have_every_field_that_there_is() -> None:
     assert {*DEPLOY_FIELDS} == set(Deploy.model_fields)
 
 
-DEPLOY_FIELDS = (*COMMON, "mode", "replicas", "max_concurrent", "update_config", "rollback_config", "placement",
-                 "endpoint_mode")  # fmt: skip
+DEPLOY_FIELDS = (*COMMON, "mode", "replicas", "max_concurrent", "min_available", "update_config", "rollback_config",
+                 "placement", "endpoint_mode")  # fmt: skip
 """The last one is at odds with published ports, and has a test of its own."""
 
 

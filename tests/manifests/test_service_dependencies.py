@@ -21,7 +21,7 @@ metadata: {name: web, stack: site}
 spec:
   image: nginx
   depends_on: %s
-  deploy: {deadline: 5m}
+  deploy: {deadline: 5m, min_available: 1}
 ---
 apiVersion: gitops/v1
 kind: Service
@@ -65,6 +65,7 @@ def test_they_survive_the_wire_as_labels_and_come_back_as_fields(tmp_path: Path)
         "other_queue": {"condition": "completed_successfully", "required": False},
     }
     assert form["deploy"]["deadline"] == 300_000_000_000
+    assert (live.labels["gitops.x.deploy.min_available"], form["deploy"]["min_available"]) == ("1", 1)
     assert not any(label.startswith("gitops.x.") for label in form["deploy"]["labels"])
     assert form == found.canonical
     assert extensions.depends_on(live.labels) == WAITS

@@ -56,7 +56,7 @@ def convert(catalog: Catalog, item: Item) -> Desired:
         needs.append(("Image", spec.image))
     container = _container(catalog, item, spec, needs)
     waits = dependencies.resolve(catalog, item, spec)
-    ours = extensions.labels_of(waits, deploy.deadline)
+    ours = extensions.labels_of(waits, deploy.deadline, deploy.min_available)
     service = ServiceSpec(
         name=item.engine_name,
         labels={

@@ -133,7 +133,6 @@ class Deploy(Model):
     """How the service is deployed."""
 
     NOT_YET: ClassVar = {
-        "min_available": "",
         "wave": "",
         "autoscale": "write replicas",
         "owner": "",
@@ -164,6 +163,9 @@ class Deploy(Model):
     deadline: Annotated[Duration, AfterValidator(_deadline)] | None = optional(
         "How long a rollout of it may take before the apply fails."
     )
+    min_available: Count | None = optional(
+        "A change that would leave fewer healthy tasks on its way is refused; default 0."
+    )
 
 
 JOBS = ("replicated-job", "global-job")
@@ -172,6 +174,8 @@ JOBS = ("replicated-job", "global-job")
 def whole(deploy: Deploy) -> Deploy:
     """Refuse what the mode has no use for."""
     mode = deploy.mode or "replicated"
+    if deploy.min_available is not None and deploy.replicas is not None and deploy.min_available > deploy.replicas:
+        raise problem(f"more than the {deploy.replicas} replicas", "lower it, or raise replicas", "min_available")
     if mode == "replicated" and deploy.max_concurrent is None:
         return deploy
     findings = Findings()
@@ -197,6 +201,7 @@ _NO_UPDATE = "leave it out: a job that changed is run again as a whole"
 _ONLY_WITH = (
     ("replicas", ("replicated", "replicated-job"), _EACH_NODE),
     ("max_concurrent", ("replicated-job",), "it is for mode replicated-job"),
+    ("min_available", ("replicated", "global"), "leave it out: a job ends"),
     ("update_config", ("replicated", "global"), _NO_UPDATE),
     ("rollback_config", ("replicated", "global"), _NO_UPDATE),
 )
