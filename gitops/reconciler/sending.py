@@ -71,6 +71,7 @@ class Sender:
         self._ids: dict[str, dict[str, str]] = {"Network": {}, "Secret": {}, "Config": {}}
         self._made: dict[tuple[str, str], str] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
+        self._reading = asyncio.Lock()
         self._holders: dict[str, asyncio.Lock] = {}
         self._lost: errors.Refused | None = None
 
@@ -228,9 +229,9 @@ class Sender:
 
     async def _with_ids(self, item: Desired) -> ServiceSpec:
         """The spec with ids where the API wants them; read again when something isn't known yet."""
-        try:
-            return _resolved(item, self._ids)
-        except KeyError:
+        async with self._reading:
+            with contextlib.suppress(KeyError):
+                return _resolved(item, self._ids)
             await self._read_ids()
         try:
             return _resolved(item, self._ids)
