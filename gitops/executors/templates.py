@@ -27,7 +27,7 @@ class Expander:
             ".Node.Platform.Architecture": node.platform.architecture if node else "",
             ".Task.ID": task.id,
             ".Task.Name": task_name(task),
-            ".Task.Slot": str(task.slot) if task.slot else task.node_id,
+            ".Task.Slot": task.place,
         }
 
     def __call__(self, text: str) -> str:
@@ -72,4 +72,4 @@ class Expander:
 
 def task_name(task: Task) -> str:
     """`<service>.<slot>.<task id>`; a task without a slot has its node's id instead."""
-    return f"{task.service_name}.{task.slot or task.node_id}.{task.id}"
+    return f"{task.service_name}.{task.place}.{task.id}"

@@ -10,6 +10,7 @@ from gitops.objects.service import (
     EndpointSpec,
     Placement,
     Replicated,
+    ReplicatedJob,
     ResourceRequirements,
     RestartPolicy,
     ServiceMode,
@@ -18,6 +19,7 @@ from gitops.objects.service import (
 )
 
 REPLICAS = 1
+MAX_CONCURRENT = 1
 STOP_GRACE_PERIOD = 10 * SECOND
 RESTART_CONDITION = "any"
 RESTART_DELAY = 5 * SECOND
@@ -59,16 +61,27 @@ def restart_policy(policy: RestartPolicy | None) -> RestartPolicy:
     )
 
 
+def fill_mode(mode: ServiceMode) -> ServiceMode:
+    """`mode` with its counts set: one replica; of a job one task at a time, and as many in all as at a time."""
+    job = mode.replicated_job
+    if job is not None:
+        at_a_time = MAX_CONCURRENT if job.max_concurrent is None else job.max_concurrent
+        total = at_a_time if job.total_completions is None else job.total_completions
+        return replace(mode, replicated_job=ReplicatedJob(max_concurrent=at_a_time, total_completions=total))
+    if mode.global_ is not None or mode.global_job is not None:
+        return mode
+    count = mode.replicated.replicas if mode.replicated else None
+    return ServiceMode(replicated=Replicated(replicas=REPLICAS if count is None else count))
+
+
 def fill(spec: ServiceSpec) -> ServiceSpec:
     """`spec` as `?insertDefaults=true` shows it, and as two specs are compared."""
     template = spec.task_template
     container = template.container_spec or ContainerSpec()
     if container.stop_grace_period is None:
         container = replace(container, stop_grace_period=STOP_GRACE_PERIOD)
-    mode = spec.mode
-    if mode.global_ is None and mode.replicated_job is None and mode.global_job is None:
-        count = mode.replicated.replicas if mode.replicated else None
-        mode = ServiceMode(replicated=Replicated(replicas=REPLICAS if count is None else count))
+    mode = fill_mode(spec.mode)
+    is_job = mode.replicated_job is not None or mode.global_job is not None
     endpoint = spec.endpoint_spec or EndpointSpec()
     return replace(
         spec,
@@ -81,7 +94,8 @@ def fill(spec: ServiceSpec) -> ServiceSpec:
             placement=template.placement or Placement(),
             runtime=template.runtime or "container",
         ),
-        update_config=update_config(spec.update_config),
-        rollback_config=update_config(spec.rollback_config),
+        # Jobs aren't updated, they run anew.
+        update_config=None if is_job else update_config(spec.update_config),
+        rollback_config=None if is_job else update_config(spec.rollback_config),
         endpoint_spec=replace(endpoint, mode=endpoint.mode or ENDPOINT_MODE),
     )

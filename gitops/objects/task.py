@@ -79,7 +79,11 @@ class NetworkAttachment(Wire, frozen=True):
 
 
 class Task(Wire, frozen=True):
-    """One attempt to run a service's spec in a slot. `spec_version` and `service_name` are the store's own."""
+    """One attempt to run a service's spec in a slot, or on a node.
+
+    `spec_version`, `service_name` and `is_by_node` are the store's own. The last says that the task has its node from
+    the beginning, and that in place of a slot: so have those of global services and jobs.
+    """
 
     id: str = msgspec.field(name="ID", default="")
     version: Version = msgspec.field(default_factory=Version)
@@ -99,6 +103,12 @@ class Task(Wire, frozen=True):
     desired_state: TaskState = always(TaskState.RUNNING)
     networks_attachments: list[NetworkAttachment] = []
     job_iteration: Version | None = None
+    is_by_node: bool = False
+
+    @property
+    def place(self) -> str:
+        """What tells a task from others of its service beside it: the number of its slot, or its node's id."""
+        return self.node_id if self.is_by_node else str(self.slot)
 
 
 class TaskAddress(Full, frozen=True):

@@ -18,9 +18,8 @@ from gitops.objects.task import Task, TaskState, TaskStatus
 from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, ServiceForecast
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Unplaced
-from gitops.swarm.scheduling import filters, forecast, placement, refusals
+from gitops.swarm.scheduling import filters, forecast, modes, placement, refusals
 from gitops.swarm.scheduling.nodes import ClusterState, NodeState, holds_node
-from gitops.swarm.scheduling.replicated import is_replicated, replicas
 from gitops.swarm.scheduling.tasks import is_runnable
 
 
@@ -39,7 +38,7 @@ def predict(specs: Mapping[str, ServiceSpec], removed: Collection[str], live: Li
     """
     if not specs and not removed:
         return Prediction((), Forecast())
-    services = [service for service in _services(specs, live) if is_replicated(service)]
+    services = [service for service in _services(specs, live) if modes.mode_of(service.spec.mode) == modes.REPLICATED]
     gone = [live.services[name] for name in sorted(removed) if name in live.services]
     tasks = _tasks(live)
     outcome = forecast.run(services, [service.id for service in gone], live.nodes, tasks)
@@ -47,7 +46,7 @@ def predict(specs: Mapping[str, ServiceSpec], removed: Collection[str], live: Li
     told, unplaced = {}, []
     for service in services:
         course = outcome.courses[service.id]
-        told[service.spec.name] = _told(service.spec.name, replicas(service), course, names, outcome.state)
+        told[service.spec.name] = _told(service.spec.name, modes.replicas(service.spec), course, names, outcome.state)
         if course.waiting:
             unplaced.append(_unplaced(service, course, outcome.state))
     for service in gone:

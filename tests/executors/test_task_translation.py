@@ -83,7 +83,7 @@ def test_a_container_is_named_and_labelled_as_dockers_are() -> None:
 
 
 def test_a_task_without_a_slot_is_named_after_its_node() -> None:
-    assert plan(slot=0).name == "web.n1.t1"
+    assert plan(slot=0, is_by_node=True).name == "web.n1.t1"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from gitops import errors
 from gitops.api import answers, refusals, requests
 from gitops.api.context import swarm_of
 from gitops.objects import base, defaults, taskshape, wire
-from gitops.objects.service import Credentials, Replicated, ServiceMode, ServiceSpec
+from gitops.objects.service import Credentials, ServiceSpec
 
 _SERVICE_FILTERS = ("id", "label", "mode", "name")
 _TASK_FILTERS = ("_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service")
@@ -86,17 +86,13 @@ def _credentials(request: web.Request) -> Credentials | None:
 
 
 async def _spec(request: web.Request) -> ServiceSpec:
-    """The spec in the body. As with Docker, one without a mode is replicated, once: clients read that field."""
+    """The spec in the body, its mode and the mode's counts filled in, as Docker does: clients read those fields."""
     data = await requests.raw_body(request)
     if not data:
         raise errors.Invalid("invalid JSON: got EOF while reading request body")
     refusals.check_service(data)
     spec = wire.decode_request(data, ServiceSpec)
-    mode = spec.mode
-    if mode.global_ or mode.replicated_job or mode.global_job:
-        return spec
-    count = mode.replicated.replicas if mode.replicated else None
-    return replace(spec, mode=ServiceMode(replicated=Replicated(defaults.REPLICAS if count is None else count)))
+    return replace(spec, mode=defaults.fill_mode(spec.mode))
 
 
 ROUTES: list[tuple[str, str, Handler]] = [

@@ -1,6 +1,6 @@
-"""The replicated orchestrator: services become tasks.
+"""The orchestrator: services become tasks, in the way of their mode.
 
-It runs `scheduling.replicated` over a service, in one transaction, so that nothing is written on the strength of
+It runs `scheduling.services` over a service, in one transaction, so that nothing is written on the strength of
 something older than the snapshot that the transaction runs on. A pass is due when the service, one of its tasks or a
 node changed, and when a delay or a monitor time is over.
 
@@ -21,7 +21,8 @@ from gitops.objects.service import Service
 from gitops.objects.task import Task
 from gitops.swarm.clock import Clock, IdSource
 from gitops.swarm.manager.loop import BACKOFF_MAX_S, BACKOFF_S, StoreLoop
-from gitops.swarm.scheduling.replicated import ReplicatedPass
+from gitops.swarm.scheduling import modes
+from gitops.swarm.scheduling.services import ServicePass
 from gitops.swarm.scheduling.updates import Rollout
 from gitops.swarm.store.protocol import Change, Store, View
 from gitops.swarm.waiting import backoff
@@ -33,11 +34,11 @@ TOGETHER = 64
 
 
 class Orchestrator(StoreLoop):
-    """Keeps every replicated service at its number of tasks, all of its present spec."""
+    """Keeps every service at the tasks that its mode asks for, all of its present spec."""
 
     def __init__(self, store: Store, clock: Clock, rng: random.Random, ids: IdSource) -> None:
         super().__init__(store, clock, rng)
-        self._replicated = ReplicatedPass(clock, ids)
+        self._pass_over = ServicePass(clock, ids)
         self._rollouts: dict[str, Rollout] = {}
         self._dirty: dict[str, None] = {}
         self._due: dict[str, float] = {}
@@ -47,10 +48,10 @@ class Orchestrator(StoreLoop):
         """Every service, and those that only tasks remember."""
         self._dirty.update((service.id, None) for service in view.all(Service))
         self._dirty.update((task.service_id, None) for task in view.all(Task) if task.service_id)
-        self._replicated.forget(view)
+        self._pass_over.forget(view)
 
     def notice(self, change: Change) -> None:
-        """A service is touched by itself, by its tasks, and by what happens to their nodes."""
+        """A service is touched by itself, by its tasks, and by what happens to nodes that have or could have one."""
         item = change.object
         if isinstance(item, Service):
             self._dirty[item.id] = None
@@ -58,7 +59,9 @@ class Orchestrator(StoreLoop):
             if item.service_id:
                 self._dirty[item.service_id] = None
         elif isinstance(item, Node) and _concerns_tasks(change):
-            self._dirty.update((task.service_id, None) for task in self.store.view().tasks_of_node(item.id))
+            view = self.store.view()
+            self._dirty.update((task.service_id, None) for task in view.tasks_of_node(item.id))
+            self._dirty.update((each.id, None) for each in view.all(Service) if modes.is_by_node(each.spec.mode))
 
     async def act(self) -> float | None:
         """Pass over the services that are touched or due."""
@@ -83,7 +86,7 @@ class Orchestrator(StoreLoop):
         """Pass over a service; returns the store's error when it can't write."""
         try:
             update, wait = await self.store.update(
-                lambda tx: self._replicated.reconcile(tx, service_id, self._rollouts.get(service_id))
+                lambda tx: self._pass_over.reconcile(tx, service_id, self._rollouts.get(service_id))
             )
         except errors.Unavailable as error:
             # The store's trouble, not the service's: the whole loop waits.

@@ -1,10 +1,11 @@
 """Where names and published ports lead, as a projection of the task table; pure.
 
-Only tasks that run, are healthy and are meant to run are led to: observed and desired state RUNNING, on a node that
-isn't down. A node is told the names of the networks that its own tasks are on, and all published ports.
+Only tasks that run, are healthy and are meant to run (or to run to their end) are led to, on a node that isn't down. A
+node is told the names of the networks that its own tasks are on, and all published ports.
 
 On a network, a service is known by its full name and `tasks.<service>`, by its aliases there, and each task by
-`<service>.<slot>.<task id>`; all lower case. A name that two services share leads to both.
+`<service>.<slot>.<task id>` (a node's id in place of the slot, where the service has a task on each); all lower case. A
+name that two services share leads to both.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ def _serving(view: View) -> list[Task]:
     """The tasks to be led to, in an order that depends on nothing else."""
     down = {node.id for node in view.all(Node) if node.status.state == "down"}
     tasks = [task for task in view.all(Task) if _serves(task) and task.node_id not in down]
-    return sorted(tasks, key=lambda task: (task.service_name, task.slot, task.id))
+    return sorted(tasks, key=lambda task: (task.service_name, task.slot, task.place, task.id))
 
 
 def _serves(task: Task) -> bool:
-    return task.status.state is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
+    return task.status.state is TaskState.RUNNING and task.desired_state in (TaskState.RUNNING, TaskState.COMPLETE)
 
 
 def _all_names(networks: Iterable[str], serving: Iterable[Task]) -> list[NetworkNames]:
@@ -61,7 +62,7 @@ def _all_names(networks: Iterable[str], serving: Iterable[Task]) -> list[Network
 
 def _names_of(task: Task, item: NetworkAttachment) -> list[str]:
     service = task.service_name
-    return [service, f"tasks.{service}", f"{service}.{task.slot}.{task.id}", *item.aliases]
+    return [service, f"tasks.{service}", f"{service}.{task.place}.{task.id}", *item.aliases]
 
 
 def _all_ports(view: View, serving: Iterable[Task]) -> list[PortBackends]:

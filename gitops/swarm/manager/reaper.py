@@ -15,7 +15,7 @@ from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.manager.loop import StoreLoop
 from gitops.swarm.scheduling import restart, slots
-from gitops.swarm.scheduling.tasks import by_slot, is_runnable
+from gitops.swarm.scheduling.tasks import by_place, is_runnable
 from gitops.swarm.store.protocol import Change, Tx, View
 
 
@@ -76,7 +76,7 @@ def victims(view: View, service_id: str, kept: int) -> list[Task]:
     if service is None:
         return gone
     kept = restart.retention(kept, service.spec.task_template.restart_policy)
-    for slot in by_slot(task for task in tasks if not is_removable(task)).values():
+    for slot in by_place(task for task in tasks if not is_removable(task)).values():
         gone.extend(surplus(slot, kept))
     return gone
 

@@ -22,7 +22,7 @@ from gitops.swarm.manager.loop import StoreLoop
 from gitops.swarm.scheduling.failures import WINDOW_NS, FailureLog
 from gitops.swarm.scheduling.nodes import ClusterState
 from gitops.swarm.scheduling.placement import Outcome, place
-from gitops.swarm.scheduling.tasks import is_waiting, is_wanted
+from gitops.swarm.scheduling.tasks import is_runnable, is_waiting
 from gitops.swarm.store.protocol import Change, Store, Tx, View
 
 
@@ -61,7 +61,7 @@ class Scheduler(StoreLoop):
         view = self.store.view()
         waiting = [task for task in view.all(Task) if is_waiting(task)]
         if waiting:
-            wanted = [task for task in waiting if task.status.state is TaskState.PENDING and is_wanted(task)]
+            wanted = [task for task in waiting if task.status.state is TaskState.PENDING and is_runnable(task)]
             outcome = place(self._state(view), wanted)
             await self.store.update(lambda tx: self._write(tx, view, waiting, outcome))
         self._is_touched = False
@@ -74,7 +74,7 @@ class Scheduler(StoreLoop):
             stored = tx.get(Task, task.id)
             if stored is None or not is_waiting(stored):
                 continue
-            if not is_wanted(stored):
+            if not is_runnable(stored):
                 self._set(tx, stored, TaskState.SHUTDOWN, "shut down before it was scheduled")
             elif (node_id := outcome.assignments.get(task.id)) is not None:
                 if is_still_true(seen, tx, node_id):

@@ -23,12 +23,11 @@ from gitops.objects.service import (
     Privileges,
     Resources,
     RestartPolicy,
-    ServiceMode,
     ServiceSpec,
     TaskSpec,
     UpdateConfig,
 )
-from gitops.swarm.scheduling import constraints
+from gitops.swarm.scheduling import constraints, modes
 
 MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY = 4 * 1024 * 1024
@@ -52,13 +51,12 @@ def service(spec: ServiceSpec) -> list[str]:
     """What is wrong with a service's spec.
 
     Raises:
-        errors.Unsupported: a mode that this version can't run.
+        errors.Unsupported: a runtime that this version can't run.
     """
-    unsupported_mode(spec.mode)
     return [
         *name(spec.name),
         *_task(spec.task_template),
-        *_mode(spec.mode),
+        *_mode(spec),
         *_update(spec.update_config, "update"),
         *_update(spec.rollback_config, "rollback"),
         *_endpoint(spec.endpoint_spec),
@@ -75,21 +73,18 @@ def name(text: str) -> Iterator[str]:
         yield "name must be 63 characters or fewer"
 
 
-def unsupported_mode(mode: ServiceMode) -> None:
-    """Raise errors.Unsupported for what is known and not there."""
-    for word, value in (
-        ("global", mode.global_),
-        ("replicated-job", mode.replicated_job),
-        ("global-job", mode.global_job),
-    ):
-        if value is not None:
-            raise errors.Unsupported(f"service mode {word} is not supported by this version: use mode replicated")
-
-
-def _mode(mode: ServiceMode) -> Iterator[str]:
-    replicas = mode.replicated.replicas if mode.replicated else None
-    if replicas is not None and replicas < 0:
+def _mode(spec: ServiceSpec) -> Iterator[str]:
+    mode = spec.mode
+    if sum(each is not None for each in (mode.replicated, mode.global_, mode.replicated_job, mode.global_job)) > 1:
+        yield "must specify only one service mode"
+    if modes.replicas(spec) < 0:
         yield "Number of replicas must be non-negative"
+    if modes.max_concurrent(mode) < 0:
+        yield "Maximum concurrent jobs must not be negative"
+    if modes.total_completions(mode) < 0:
+        yield "Total completed jobs must not be negative"
+    if modes.is_job(mode) and (spec.update_config is not None or spec.rollback_config is not None):
+        yield "update config is not allowed for jobs"
 
 
 def _task(template: TaskSpec) -> Iterator[str]:

@@ -24,6 +24,10 @@ class Glance(Protocol):
         """The object with this id."""
         ...
 
+    def all(self, kind: type[T], /) -> Sequence[T]:
+        """All objects of a kind in the order of their ids, or of their creation."""
+        ...
+
     def tasks_of_service(self, service_id: str, /) -> Sequence[Task]:
         """The tasks of a service in the order of their creation, history included."""
         ...

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from gitops import errors
 from gitops.objects.node import Node
+from gitops.objects.service import Placement
 
 OPERATORS = ("==", "!=")
 _KEY = re.compile(r"[a-z_][a-z0-9\-_.]+", re.IGNORECASE)
@@ -65,6 +66,18 @@ def satisfies(texts: Iterable[str], node: Node) -> bool:
         return is_met(parse(texts), node)
     except errors.Invalid:
         return False
+
+
+def is_placeable(placement: Placement, node: Node) -> bool:
+    """Whether a node meets the constraints and has one of the platforms, whatever room is left on it."""
+    if not satisfies(placement.constraints, node):
+        return False
+    platform = node.description.platform
+    machine = architecture(platform.architecture)
+    return not placement.platforms or any(
+        wanted.os.lower() in ("", platform.os.lower()) and architecture(wanted.architecture) in ("", machine)
+        for wanted in placement.platforms
+    )
 
 
 def _meets(constraint: Constraint, node: Node) -> bool:

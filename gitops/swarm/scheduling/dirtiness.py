@@ -31,7 +31,7 @@ def is_dirty(service: Service, task: Task, node: Node | None) -> bool:
         return False
     if replace(wanted, placement=actual.placement) != actual:
         return True
-    return node is None or not _holds(wanted.placement or Placement(), node)
+    return node is None or not constraints.is_placeable(wanted.placement or Placement(), node)
 
 
 def is_slot_dirty(service: Service, tasks: Sequence[Task], node_of: Callable[[str], Node | None]) -> bool:
@@ -50,16 +50,3 @@ def _endpoint(spec: EndpointSpec | None) -> EndpointSpec:
     assert filled is not None, "defaults give every service an endpoint"
     # An endpoint is a set of ports: Docker's clients send them in any order.
     return replace(filled, ports=sorted(filled.ports, key=lambda port: (port.protocol, port.target_port, repr(port))))
-
-
-def _holds(placement: Placement, node: Node) -> bool:
-    """Whether a node that has the task already may keep it."""
-    if not constraints.satisfies(placement.constraints, node):
-        return False
-    platform = node.description.platform
-    machine = constraints.architecture(platform.architecture)
-    return not placement.platforms or any(
-        wanted.os.lower() in ("", platform.os.lower())
-        and constraints.architecture(wanted.architecture) in ("", machine)
-        for wanted in placement.platforms
-    )

@@ -16,7 +16,7 @@ from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.scheduling.model import Model
 from gitops.swarm.scheduling.nodes import ClusterState
-from gitops.swarm.scheduling.replicated import ReplicatedPass
+from gitops.swarm.scheduling.services import ServicePass
 from gitops.swarm.scheduling.tasks import is_runnable
 from gitops.swarm.scheduling.updates import Rollout
 
@@ -80,7 +80,7 @@ class _Run:
 
     def __init__(self, model: Model, services: Sequence[Service], removed: Sequence[str]) -> None:
         self._model = model
-        self._pass = ReplicatedPass(model, model.make_id)
+        self._pass = ServicePass(model, model.make_id)
         self._services = services
         self._removed = removed
         ids = [service.id for service in services] + list(removed)

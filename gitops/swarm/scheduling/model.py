@@ -19,7 +19,7 @@ from gitops.objects.task import Task, TaskState
 from gitops.swarm.scheduling.board import T
 from gitops.swarm.scheduling.nodes import ClusterState, holds_node
 from gitops.swarm.scheduling.placement import place
-from gitops.swarm.scheduling.tasks import is_waiting, is_wanted
+from gitops.swarm.scheduling.tasks import is_runnable, is_waiting
 
 PREPARE_NS = START_NS = base.MILLISECOND
 STOP_NS = 3 * base.MILLISECOND
@@ -64,6 +64,15 @@ class Model:
         else:
             found = self._nodes.get(object_id) if kind is Node else self._services.get(object_id)
         return found if isinstance(found, kind) else None
+
+    def all(self, kind: type[T], /) -> list[T]:
+        """All objects of a kind."""
+        found: Iterable[Service | Task | Node]
+        if kind is Task:
+            found = self._tasks.values()
+        else:
+            found = self._nodes.values() if kind is Node else self._services.values()
+        return [item for item in found if isinstance(item, kind)]
 
     def tasks_of_service(self, service_id: str, /) -> list[Task]:
         """The tasks of a service in the order of their creation, history included."""
@@ -143,11 +152,11 @@ class Model:
         waiting = [task for task in self.moving() if is_waiting(task)]
         if not waiting:
             return
-        wanted = [task for task in waiting if task.status.state is TaskState.PENDING and is_wanted(task)]
+        wanted = [task for task in waiting if task.status.state is TaskState.PENDING and is_runnable(task)]
         outcome = place(self.state(), wanted)
         self.reasons = outcome.reasons
         for task in waiting:
-            if not is_wanted(task):
+            if not is_runnable(task):
                 self._set(task, TaskState.SHUTDOWN)
             elif (node_id := outcome.assignments.get(task.id)) is not None:
                 self._set(replace(task, node_id=node_id), TaskState.ASSIGNED)
@@ -193,7 +202,7 @@ def _is_stopping(task: Task) -> bool:
 def _is_on_its_way(task: Task) -> bool:
     """Whether a task waits for something, or its node is to do something with it."""
     if task.status.state.rank <= TaskState.PENDING.rank:
-        return is_wanted(task)
+        return is_runnable(task)
     return holds_node(task) and _target(task) is not None
 
 

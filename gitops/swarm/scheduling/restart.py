@@ -13,6 +13,7 @@ from gitops.objects import base, defaults
 from gitops.objects.node import Node
 from gitops.objects.service import RestartPolicy
 from gitops.objects.task import Task, TaskState
+from gitops.swarm.scheduling import modes
 
 _KEPT = 1000
 """Restarts whose times are kept: more than any policy's attempts that make sense."""
@@ -33,16 +34,19 @@ def policy_of(task: Task) -> RestartPolicy:
     return defaults.restart_policy(task.spec.restart_policy)
 
 
-def is_lost(node: Node | None) -> bool:
-    """Whether a node's tasks have to be replaced: it is gone, down or drained. Of an unknown node nothing is known."""
-    return node is None or node.status.state == "down" or node.spec.availability == "drain"
-
-
 def is_dead(task: Task, node: Node | None) -> bool:
-    """Whether a task that is meant to run needs a replacement; `node` is its node, where it has one."""
-    if task.desired_state.rank > TaskState.RUNNING.rank:
+    """Whether a task that is meant to run needs a replacement; `node` is its node, where it has one.
+
+    A job's task that is complete has done what it was meant to.
+    """
+    if task.desired_state.rank > TaskState.COMPLETE.rank or is_done(task):
         return False
-    return task.status.state.is_terminal or (bool(task.node_id) and is_lost(node))
+    return task.status.state.is_terminal or (bool(task.node_id) and modes.is_lost(node))
+
+
+def is_done(task: Task) -> bool:
+    """Whether a job's task completed, so that nothing is left to be done in its slot."""
+    return task.desired_state is TaskState.COMPLETE and task.status.state is TaskState.COMPLETE
 
 
 def should_restart(task: Task, attempts: Attempts | None) -> bool:

@@ -1,8 +1,9 @@
 """The restart supervisor: what follows when a task ended, or lost its node, while it is wanted.
 
-A restart is a new task in the same slot. It is made at once with desired READY, so that it is placed, pulled and
-created while the delay runs, and becomes RUNNING when the delay is over and its predecessor has stopped (or its node
-is gone, or it refused to for a minute).
+A restart is a new task in the same slot, or on the same node where the service has one on each (a node that takes no
+tasks gets one later, from the orchestrator). It is made at once with desired READY, so that it is placed, pulled and
+created while the delay runs, and becomes RUNNING (for jobs COMPLETE) when the delay is over and its predecessor has
+stopped (or its node is gone, or it refused to for a minute).
 
 All of it follows from the stored tasks: when a replacement was made, what it replaces, how many came before it. A
 manager that takes over in the middle of a delay goes on with the rest of it, and no attempt is forgotten as long as
@@ -16,15 +17,16 @@ from collections.abc import Sequence
 from gitops.objects import base, defaults
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
-from gitops.swarm.scheduling import restart
+from gitops.swarm.scheduling import modes, restart
 from gitops.swarm.scheduling.board import Board, Glance, Ids, Time
 from gitops.swarm.scheduling.tasks import (
     advance,
-    by_slot,
+    by_place,
     is_runnable,
     may_hold_container,
     new_task,
     node_of,
+    place_of,
 )
 
 _INSTANT_S = 0.001
@@ -44,7 +46,7 @@ class RestartSupervisor:
 
         Runs inside a transaction, and may be run again.
         """
-        slots = by_slot(tx.tasks_of_service(service.id))
+        slots = by_place(tx.tasks_of_service(service.id))
         waits = [self._tend_slot(tx, service, tasks) for tasks in slots.values()]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -68,14 +70,14 @@ class RestartSupervisor:
             elif is_dead:
                 self._replace(tx, service, task, tasks)
             else:
-                advance(tx, task, TaskState.RUNNING)
+                advance(tx, task, modes.goal(service.spec.mode))
         return wait
 
     def _replace(self, tx: Board, service: Service, task: Task, tasks: Sequence[Task]) -> None:
         advance(tx, task, TaskState.SHUTDOWN)
-        if should_restart(task, tasks):
+        if should_restart(task, tasks) and _has_place(tx, task):
             task_id = self._ids()
-            tx.create(new_task(service, task.slot, task_id, TaskState.READY, self._clock.now_ns()))
+            tx.create(new_task(service, place_of(task), task_id, TaskState.READY, self._clock.now_ns()))
 
     def _time_left(self, view: Glance, task: Task, tasks: Sequence[Task]) -> float:
         """Seconds until a READY task may be RUNNING."""
@@ -100,6 +102,12 @@ class RestartSupervisor:
 def should_restart(task: Task, tasks: Sequence[Task]) -> bool:
     """Whether the policy gives a task that is over a successor; `tasks` are all of its slot."""
     return restart.should_restart(task, restart.rebuild(tasks))
+
+
+def _has_place(view: Glance, task: Task) -> bool:
+    """Whether a successor can be made now; one for a node that takes no tasks would only wait there."""
+    node = node_of(view, task)
+    return not task.is_by_node or (node is not None and modes.takes_tasks(node))
 
 
 def predecessor(task: Task, tasks: Sequence[Task]) -> Task | None:

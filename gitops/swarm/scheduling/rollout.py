@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from msgspec.structs import replace
 
@@ -19,6 +19,9 @@ from gitops.objects.node import Node
 from gitops.objects.service import Service, UpdateConfig, UpdateStatus
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.scheduling import dirtiness
+from gitops.swarm.scheduling.slots import Place
+
+AnyPlace = TypeVar("AnyPlace", bound=Place)
 
 UPDATING = "updating"
 PAUSED = "paused"
@@ -51,10 +54,10 @@ def config_of(service: Service) -> UpdateConfig:
 
 def dirty_slots(
     service: Service,
-    slots: Mapping[int, Sequence[Task]],
-    order: Sequence[int],
+    slots: Mapping[AnyPlace, Sequence[Task]],
+    order: Sequence[AnyPlace],
     node_of: Callable[[str], Node | None],
-) -> list[int]:
+) -> list[AnyPlace]:
     """The slots that differ from the service's spec, in the given order."""
     return [number for number in order if dirtiness.is_slot_dirty(service, slots[number], node_of)]
 

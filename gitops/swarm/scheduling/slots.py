@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
 
+Place = int | str
+"""Where a service has its tasks, one after the other: the number of a slot, or the id of a node (modes by node)."""
 Slots = dict[int, list[Task]]
 """Tasks by slot number, in the order of the numbers."""
 

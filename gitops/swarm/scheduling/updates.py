@@ -27,12 +27,13 @@ from gitops.objects.service import Service, ServiceSpec, UpdateConfig
 from gitops.objects.task import Task, TaskState
 from gitops.swarm.scheduling import dirtiness, rollout
 from gitops.swarm.scheduling.board import Board, Glance, Ids, Time
+from gitops.swarm.scheduling.slots import Place
 from gitops.swarm.scheduling.tasks import advance, is_runnable, may_hold_container, new_task
 
 log = logging.getLogger(__name__)
 
-Slots = Mapping[int, Sequence[Task]]
-"""The tasks that stand for each slot, in the order in which slots are to be updated."""
+Slots = Mapping[Place, Sequence[Task]]
+"""The tasks that stand for each slot (or node), in the order in which slots are to be updated."""
 Order = Literal["stop-first", "start-first"]
 
 
@@ -40,7 +41,7 @@ Order = Literal["stop-first", "start-first"]
 class Worker:
     """One of the workers: busy with `slot` until `task_id` runs, or free from `free_at` (monotonic seconds) on."""
 
-    slot: int | None = None
+    slot: Place | None = None
     task_id: str = ""
     free_at: float = 0.0
 
@@ -53,7 +54,7 @@ class Rollout:
     config: UpdateConfig
     total: int
     """Dirty slots at the start: what the failure ratio refers to."""
-    queue: list[int]
+    queue: list[Place]
     workers: list[Worker]
     made: dict[str, float | None] = field(default_factory=dict)
     """The new tasks, and since when (monotonic seconds) each runs."""
@@ -186,15 +187,15 @@ class Updater:
             update.workers[index] = worker
 
     def _follow(self, tx: Board, slots: Slots, update: Rollout, worker: Worker) -> Worker:
-        """See whether a worker's slot is done: its new task runs, is over, or is gone."""
+        """See whether a worker's slot is done: its new task runs, is over, is gone, or lost its node."""
         task = tx.get(Task, worker.task_id)
-        if task is not None and task.status.state.rank < TaskState.RUNNING.rank:
+        if task is not None and is_runnable(task) and task.status.state.rank < TaskState.RUNNING.rank:
             return worker
         if task is not None and task.status.state is TaskState.RUNNING and worker.slot is not None:
             _stop_others(tx, slots.get(worker.slot, ()), task)
         return Worker(free_at=self._clock.monotonic() + update.delay_s)
 
-    def _take(self, tx: Board, service: Service, slots: Slots, update: Rollout, slot: int) -> Worker:
+    def _take(self, tx: Board, service: Service, slots: Slots, update: Rollout, slot: Place) -> Worker:
         """Begin with a slot; a free worker where nothing is to be done in it."""
         tasks = slots.get(slot, ())
         if not tasks or not dirtiness.is_slot_dirty(service, tasks, _nodes(tx)):
@@ -207,13 +208,13 @@ class Updater:
         update.made.setdefault(task.id, None)
         return Worker(slot=slot, task_id=task.id)
 
-    def _make(self, tx: Board, service: Service, slot: int, order: Order) -> Task:
-        former = (task for task in tx.tasks_of_service(service.id) if task.slot == slot)
+    def _make(self, tx: Board, service: Service, slot: Place, order: Order) -> Task:
+        former = (task for task in tx.tasks_of_service(service.id) if task.place == str(slot))
         must_wait = order == "stop-first" and any(may_hold_container(tx, task) for task in former)
         desired = TaskState.READY if must_wait else TaskState.RUNNING
         return tx.create(new_task(service, slot, self._ids(), desired, self._clock.now_ns()))
 
-    def _settle(self, tx: Board, service: Service, slots: Slots, busy: set[int | None]) -> None:
+    def _settle(self, tx: Board, service: Service, slots: Slots, busy: set[Place | None]) -> None:
         """Stop what start-first left beside a task that runs by now: after a failure, or a change of managers."""
         for slot, tasks in slots.items():
             if slot in busy or len(tasks) < 2:

@@ -16,6 +16,7 @@ from gitops.objects.base import Version
 from gitops.objects.node import Cluster, Node, NodeDescription, NodeSpec, NodeStatus
 from gitops.objects.service import (
     ContainerSpec,
+    JobStatus,
     Placement,
     Replicated,
     RestartPolicy,
@@ -31,6 +32,7 @@ from gitops.simulation.clock import VirtualClock
 from gitops.swarm.clock import IdSource
 from gitops.swarm.manager.loop import StoreLoop
 from gitops.swarm.manager.orchestrator import Orchestrator
+from gitops.swarm.scheduling import modes
 from gitops.swarm.scheduling.tasks import is_runnable
 from gitops.swarm.store.memory import MemoryStore
 from gitops.swarm.store.protocol import Change, View
@@ -77,7 +79,7 @@ class Nodes(StoreLoop):
         if not is_runnable(task):
             return self._at(task, TaskState.SHUTDOWN)
         image = task.spec.container_spec.image if task.spec.container_spec else ""
-        if task.desired_state is TaskState.RUNNING and image in self.broken:
+        if task.desired_state in (TaskState.RUNNING, TaskState.COMPLETE) and image in self.broken:
             return self._at(task, self.broken_state)
         target = TaskState.READY if task.desired_state is TaskState.READY else TaskState.RUNNING
         return self._at(task, target) if state.rank < target.rank else task
@@ -148,6 +150,8 @@ class World:
     async def service(self, spec: ServiceSpec | None = None, **fields: Any) -> Service:
         """A new service, as the control API makes it."""
         made = Service(id=self.ids(), spec=spec or spec_of(**fields), spec_version=Version(index=1))
+        if modes.is_job(made.spec.mode):
+            made = replace(made, job_status=JobStatus())
         return await self.store.update(lambda tx: tx.create(made))
 
     async def update(self, service: Service, spec: ServiceSpec | None = None, **fields: Any) -> Service:
@@ -163,6 +167,9 @@ class World:
                     previous_spec=stored.spec,
                     previous_spec_version=stored.spec_version,
                     update_status=None,
+                    job_status=JobStatus(job_iteration=Version(modes.iteration(stored) + 1))
+                    if stored.job_status
+                    else None,
                 )
             )
 
@@ -239,6 +246,7 @@ def spec_of(
     constraints: list[str] | None = None,
     force: int = 0,
     labels: dict[str, str] | None = None,
+    mode: ServiceMode | None = None,
     **more: Any,
 ) -> ServiceSpec:
     """A service's spec, in few words."""
@@ -248,10 +256,10 @@ def spec_of(
         task_template=TaskSpec(
             container_spec=ContainerSpec(image=image),
             restart_policy=restart,
-            placement=Placement(constraints=constraints, **more) if constraints or more else None,
+            placement=Placement(constraints=constraints or [], **more) if constraints or more else None,
             force_update=force,
         ),
-        mode=ServiceMode(replicated=Replicated(replicas=replicas)) if replicas is not None else ServiceMode(),
+        mode=mode or (ServiceMode(replicated=Replicated(replicas=replicas)) if replicas is not None else ServiceMode()),
         update_config=update,
         rollback_config=rollback,
     )

@@ -25,9 +25,12 @@ from gitops.objects.service import (
     SecretReference,
     Service,
     ServiceMode,
+    ServiceStatus,
+    UpdateConfig,
     UpdateStatus,
 )
-from gitops.objects.task import TaskState
+from gitops.objects.task import Task, TaskState
+from gitops.swarm.scheduling.tasks import new_task
 
 INGRESS_80 = PortConfig(target_port=80, published_port=80)
 HOST_80 = PortConfig(target_port=80, published_port=80, publish_mode="host")
@@ -72,22 +75,87 @@ async def test_a01_renaming_and_another_mode_are_not_there(swarm: Any) -> None:
     made = await swarm.control.create_service(swarm.spec())
     with pytest.raises(errors.Unsupported, match="renaming services is not supported"):
         await swarm.control.update_service("web", made.version.index, swarm.spec("other"))
-    with pytest.raises(errors.Unsupported, match="mode global is not supported"):
+    with pytest.raises(errors.Unsupported, match="service mode change is not allowed"):
         spec = replace(swarm.spec(), mode=ServiceMode(global_=Global()))
         await swarm.control.update_service("web", made.version.index, spec)
 
 
-@pytest.mark.parametrize(
-    ("mode", "word"),
-    [
-        (ServiceMode(global_=Global()), "global"),
-        (ServiceMode(replicated_job=ReplicatedJob()), "replicated-job"),
-        (ServiceMode(global_job=GlobalJob()), "global-job"),
-    ],
-)
-async def test_modes_that_are_not_there_yet_are_refused_by_name(swarm: Any, mode: ServiceMode, word: str) -> None:
-    with pytest.raises(errors.Unsupported, match=f"service mode {word} is not supported"):
+async def test_o28_a_service_has_one_mode(swarm: Any) -> None:
+    mode = ServiceMode(global_=Global(), replicated_job=ReplicatedJob())
+    with pytest.raises(errors.Invalid, match="must specify only one service mode"):
         await swarm.control.create_service(replace(swarm.spec(), mode=mode))
+
+
+@pytest.mark.parametrize(
+    "mode", [ServiceMode(replicated_job=ReplicatedJob(max_concurrent=2)), ServiceMode(global_job=GlobalJob())]
+)
+async def test_j08_each_declaration_of_a_job_is_an_iteration(swarm: Any, mode: ServiceMode) -> None:
+    spec = replace(swarm.spec(), mode=mode)
+    made = await swarm.control.create_service(spec)
+    assert made.job_status.job_iteration == Version(0)
+    assert made.job_status.last_execution == made.created_at
+    await swarm.clock.advance(60)
+    changed = await swarm.control.update_service("web", made.version.index, spec)
+    assert changed.job_status.job_iteration == Version(1)
+    assert changed.job_status.last_execution == changed.updated_at
+    back = await swarm.control.update_service("web", changed.version.index, spec, rollback=True)
+    assert back.job_status.job_iteration == Version(2)
+    assert back.update_status is None
+
+
+async def test_what_is_no_job_has_no_iteration(swarm: Any) -> None:
+    made = await swarm.control.create_service(replace(swarm.spec(), mode=ServiceMode(global_=Global())))
+    changed = await swarm.control.update_service("web", made.version.index, made.spec)
+    assert (made.job_status, changed.job_status) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["update_config", "rollback_config"])
+async def test_j13_a_job_is_not_updated_slot_by_slot(swarm: Any, name: str) -> None:
+    spec = replace(swarm.spec(), mode=ServiceMode(global_job=GlobalJob()), **{name: UpdateConfig()})
+    with pytest.raises(errors.Invalid, match="InvalidArgument desc = update config is not allowed for jobs"):
+        await swarm.control.create_service(spec)
+
+
+@pytest.mark.parametrize("job", [ReplicatedJob(max_concurrent=-1), ReplicatedJob(total_completions=-1)])
+async def test_a02_a_jobs_numbers_are_not_negative(swarm: Any, job: ReplicatedJob) -> None:
+    with pytest.raises(errors.Invalid, match="must not be negative"):
+        await swarm.control.create_service(replace(swarm.spec(), mode=ServiceMode(replicated_job=job)))
+
+
+async def test_a09_the_counts_of_a_global_service_are_those_of_its_tasks(swarm: Any) -> None:
+    made = await swarm.control.create_service(replace(swarm.spec(), mode=ServiceMode(global_=Global())))
+
+    def tasks(tx: Any) -> None:
+        for node_id in ("n1", "n2", "n3"):
+            tx.create(new_task(made, node_id, f"t-{node_id}", TaskState.RUNNING, 0))
+        gone = new_task(made, "n4", "t-n4", TaskState.SHUTDOWN, 0)
+        tx.create(replace(gone, status=replace(gone.status, state=TaskState.SHUTDOWN)))
+        first = tx.get(Task, "t-n1")
+        tx.update(replace(first, status=replace(first.status, state=TaskState.RUNNING)))
+
+    await swarm.store.update(tasks)
+    (found,) = swarm.control.services(status=True)
+    assert found.service_status == ServiceStatus(running_tasks=1, desired_tasks=3, completed_tasks=0)
+
+
+async def test_j13_the_counts_of_a_job_are_those_of_its_present_iteration(swarm: Any) -> None:
+    mode = ServiceMode(replicated_job=ReplicatedJob(max_concurrent=2, total_completions=5))
+    spec = replace(swarm.spec(), mode=mode)
+    first = await swarm.control.create_service(spec)
+    made = await swarm.control.update_service("web", first.version.index, spec)
+
+    def tasks(tx: Any) -> None:
+        for slot, state in enumerate((TaskState.COMPLETE, TaskState.COMPLETE, TaskState.RUNNING, TaskState.PENDING)):
+            task = new_task(made, slot, f"t{slot}", TaskState.COMPLETE, 0)
+            tx.create(replace(task, status=replace(task.status, state=state)))
+        old = new_task(first, 0, "old", TaskState.COMPLETE, 0)
+        tx.create(replace(old, status=replace(old.status, state=TaskState.COMPLETE)))
+
+    await swarm.store.update(tasks)
+    (found,) = swarm.control.services(status=True)
+    assert found.service_status == ServiceStatus(running_tasks=1, desired_tasks=2, completed_tasks=2)
+    assert [service.id for service in swarm.control.services({"mode": ["replicated-job"]})] == [made.id]
+    assert swarm.control.services({"mode": ["replicated"]}) == []
 
 
 async def test_u15_a_rollback_by_hand_exchanges_the_specs_and_another_one_exchanges_them_back(swarm: Any) -> None:

@@ -1,7 +1,7 @@
 """Services: what a user declares is checked, resolved and stored; the loops do the rest.
 
 An update names the version that it was made from. It keeps the former spec for one rollback, gives the spec a new
-version, and clears the state of a former update.
+version, and clears the state of a former update. A job begins a new iteration.
 
 Registry credentials are kept with the spec that they were given with. They go in and never come out here: only the
 dispatcher hands them to nodes, for tasks that have to pull.
@@ -12,20 +12,21 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from gitops import errors
+from gitops.objects import base
 from gitops.objects.base import Version
 from gitops.objects.node import Node
-from gitops.objects.service import Credentials, Service, ServiceMode, ServiceSpec, ServiceStatus
+from gitops.objects.service import Credentials, JobStatus, Service, ServiceSpec, ServiceStatus
 from gitops.objects.task import TaskState
 from gitops.swarm.manager import refusals, validation
 from gitops.swarm.manager.control import filters as filtering
 from gitops.swarm.manager.control import references
 from gitops.swarm.manager.control.base import ControlBase, find
 from gitops.swarm.manager.control.filters import Filters
-from gitops.swarm.scheduling import rollout
+from gitops.swarm.scheduling import modes, restart, rollout
+from gitops.swarm.scheduling.tasks import is_runnable
 from gitops.swarm.store.protocol import Tx, View
 from gitops.swarm.store.snapshot import OUT_OF_SEQUENCE
 
-MODES = ("replicated", "global", "replicated-job", "global-job")
 PREVIOUS_SPEC = "previous-spec"
 CREDENTIALS_FROM = ("spec", PREVIOUS_SPEC)
 
@@ -40,7 +41,7 @@ class ServiceControl(ControlBase):
             errors.Invalid: the spec is wrong, or a port is another service's.
             errors.NotFound: a network is missing.
             errors.Conflict: the name is taken.
-            errors.Unsupported: a mode or runtime that isn't there yet.
+            errors.Unsupported: a runtime that isn't there.
         """
         refusals.check(validation.service(spec))
 
@@ -48,7 +49,8 @@ class ServiceControl(ControlBase):
             resolved = references.resolve(tx, spec)
             references.check_ports(tx, resolved, "")
             kept = credentials if credentials and credentials.data else None
-            return tx.create(Service(id=self._ids(), spec=resolved, spec_version=Version(tx.version), credentials=kept))
+            made = Service(id=self._ids(), spec=resolved, spec_version=Version(tx.version), credentials=kept)
+            return tx.create(self._first_iteration(made))
 
         return without_credentials(await self._store.update(change))
 
@@ -83,9 +85,9 @@ class ServiceControl(ControlBase):
             if service.version.index != version:
                 raise errors.OutOfSequence(OUT_OF_SEQUENCE)
             if rollback:
-                return tx.update(self._rolled_back(tx, service))
+                return tx.update(self._next_iteration(self._rolled_back(tx, service)))
             kept = _kept(service, credentials, credentials_from)
-            return tx.update(replace(_updated(tx, service, spec), credentials=kept))
+            return tx.update(self._next_iteration(replace(_updated(tx, service, spec), credentials=kept)))
 
         return without_credentials(await self._store.update(change))
 
@@ -112,10 +114,23 @@ class ServiceControl(ControlBase):
             errors.Invalid: an unknown filter, or value of one.
         """
         wanted = filtering.check_keys(filters, ("id", "label", "mode", "name"))
-        filtering.check_values(wanted, "mode", MODES)
+        filtering.check_values(wanted, "mode", modes.MODES)
         view = self._store.view()
         found = [without_credentials(service) for service in view.all(Service) if _matches(service, wanted)]
         return [replace(service, service_status=counts(view, service)) for service in found] if status else found
+
+    def _first_iteration(self, service: Service) -> Service:
+        if not modes.is_job(service.spec.mode):
+            return service
+        return replace(service, job_status=JobStatus(last_execution=base.format_time(self._clock.now_ns())))
+
+    def _next_iteration(self, service: Service) -> Service:
+        """A job runs anew with every declaration, and there is no update of it that could go on or fail."""
+        begun = self._first_iteration(service)
+        if begun.job_status is None:
+            return service
+        following = Version(modes.iteration(service) + 1)
+        return replace(begun, job_status=replace(begun.job_status, job_iteration=following), update_status=None)
 
     def _rolled_back(self, tx: Tx, service: Service) -> Service:
         if service.previous_spec is None:
@@ -128,7 +143,7 @@ class ServiceControl(ControlBase):
 def _updated(tx: Tx, service: Service, spec: ServiceSpec) -> Service:
     if spec.name != service.spec.name:
         raise refusals.unimplemented("renaming services is not supported")
-    if mode_of(spec.mode) != mode_of(service.spec.mode):
+    if modes.mode_of(spec.mode) != modes.mode_of(service.spec.mode):
         raise refusals.unimplemented("service mode change is not allowed")
     resolved = references.resolve(tx, spec)
     references.check_ports(tx, resolved, service.id)
@@ -161,24 +176,18 @@ def without_credentials(service: Service) -> Service:
     return replace(service, credentials=None, previous_credentials=None)
 
 
-def mode_of(mode: ServiceMode) -> str:
-    """The mode's word; no mode at all means replicated."""
-    if mode.global_ is not None:
-        return "global"
-    if mode.replicated_job is not None:
-        return "replicated-job"
-    return "global-job" if mode.global_job is not None else "replicated"
-
-
 def counts(view: View, service: Service) -> ServiceStatus:
-    """How many tasks run, are wanted and are done; what a node that is down ran doesn't count as running."""
+    """How many tasks run, are wanted and are done; what a node that is down ran doesn't count as running.
+
+    Wanted are a replicated service's replicas, the tasks of a global one, and of a job those that are still to end.
+    """
     down = {node.id for node in view.all(Node) if node.status.state == "down"}
-    tasks = view.tasks_of_service(service.id)
-    replicated = service.spec.mode.replicated
-    replicas = 1 if replicated is None or replicated.replicas is None else replicated.replicas
+    tasks = [task for task in view.tasks_of_service(service.id) if modes.is_of_iteration(service, task)]
+    is_replicated = modes.mode_of(service.spec.mode) == modes.REPLICATED
+    wanted = {task.place for task in tasks if is_runnable(task) and not restart.is_done(task)}
     return ServiceStatus(
         running_tasks=sum(task.status.state is TaskState.RUNNING and task.node_id not in down for task in tasks),
-        desired_tasks=replicas,
+        desired_tasks=modes.replicas(service.spec) if is_replicated else len(wanted),
         completed_tasks=sum(task.status.state is TaskState.COMPLETE for task in tasks),
     )
 
@@ -188,5 +197,5 @@ def _matches(service: Service, filters: Filters) -> bool:
         filtering.has_prefix(filters, "id", service.id)
         and filtering.has_prefix(filters, "name", service.spec.name)
         and filtering.has_labels(filters, "label", service.spec.labels)
-        and filtering.one_of(filters, "mode", lambda mode: mode == mode_of(service.spec.mode))
+        and filtering.one_of(filters, "mode", lambda mode: mode == modes.mode_of(service.spec.mode))
     )
