@@ -6,7 +6,7 @@ import math
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,9 +23,40 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def _keep(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    """Keep an option for `load_options`, so that no command needs to pass it on."""
+    context.meta[f"gitops.{parameter.name}"] = value
+
+
 def values(command: Command) -> Command:
     """Options of everything that reads manifests."""
     for option in (
+        click.option(
+            "--project-name",
+            default="",
+            metavar="NAME",
+            callback=_keep,
+            expose_value=False,
+            help="The stack of Compose files.",
+        ),
+        click.option(
+            "--profile",
+            "profiles",
+            multiple=True,
+            metavar="NAME",
+            callback=_keep,
+            expose_value=False,
+            help="Run the services of this profile of Compose files too.",
+        ),
+        click.option(
+            "--compose-file",
+            "compose_files",
+            multiple=True,
+            metavar="FILE",
+            callback=_keep,
+            expose_value=False,
+            help="Lay this Compose file of PATH over those before it.",
+        ),
         click.option(
             "--allow-host-path",
             "allowed",
@@ -92,6 +123,8 @@ def load_options(
     from gitops import manifests
     from gitops.reconciler import secretkey
 
+    context = click.get_current_context(silent=True)
+    given = context.meta if context is not None else {}
     return manifests.LoadOptions(
         env=env,
         sets=sets,
@@ -99,7 +132,16 @@ def load_options(
         allow_host_paths=allowed,
         secret_key=key or secretkey.read(),
         opens_sops=not key,
+        compose_files=given.get("gitops.compose_files", ()),
+        profiles=given.get("gitops.profiles", ()),
+        project_name=given.get("gitops.project_name", ""),
     )
+
+
+def tell_warnings(warnings: Sequence[errors.Problem]) -> None:
+    """Say on stderr what was read and has no effect."""
+    for warning in warnings:
+        click.echo(f"warning: {warning.headline()}", err=True)
 
 
 def reconcile_options(load: LoadOptions, take_over: bool, allow_empty: bool, timeout_s: float = 600.0) -> Options:

@@ -18,6 +18,7 @@ def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, .
     from gitops import manifests
 
     found = manifests.load(path, common.load_options(env, sets, allowed, key=b"validate"))
+    common.tell_warnings(found.warnings)
     if not found.objects and not found.externals:
         raise errors.Invalid(
             f"no manifests in {path}: files end in .yaml, .yml or .j2 and begin with apiVersion: gitops/v1"

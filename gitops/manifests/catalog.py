@@ -35,6 +35,13 @@ class Item:
     engine_name: str = ""
     """Filled in when the object is converted; for secrets and configs it depends on the content."""
     is_external: bool = False
+    own_name: str = ""
+    """Its name on the engine (before a version), where it isn't made of stack and name: what Compose's `name` says."""
+
+    @property
+    def unversioned_name(self) -> str:
+        """The name on the engine, but for the version of a secret or config."""
+        return self.own_name or labels.engine_name(self.stack, self.name)
 
     @property
     def where(self) -> str:

@@ -11,7 +11,6 @@ from gitops.manifests.catalog import Catalog, Item
 from gitops.manifests.kinds.values import MAX_NAME
 from gitops.manifests.problems import Issue
 from gitops.manifests.text.construct import Path
-from gitops.objects import labels
 
 if TYPE_CHECKING:
     from gitops.manifests.kinds.image import Image
@@ -23,7 +22,7 @@ def check_names(catalog: Catalog, item: Item) -> None:
     """The name on the engine has a limit of its own."""
     if item.kind not in ("Service", "Network", "Volume") or item.is_external:
         return
-    name = labels.engine_name(item.stack, item.name)
+    name = item.unversioned_name
     if len(name) > MAX_NAME:
         reason = f"{name!r}, the name on the engine, has {len(name)} characters"
         catalog.report(item, Issue(("metadata", "name"), reason, f"at most {MAX_NAME} are allowed"))

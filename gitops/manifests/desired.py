@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from gitops import errors
 from gitops.objects.container import VolumeCreate
 from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import ConfigSpec, SecretSpec
@@ -147,6 +148,8 @@ class DesiredSet:
     """Directories that were searched or read from, for watching."""
     encrypted: tuple[EncryptedSource, ...] = ()
     """What was read from encrypted files."""
+    warnings: tuple[errors.Problem, ...] = ()
+    """What was read and has no effect, or another one than elsewhere, with its place."""
 
     def of(self, kind: str) -> tuple[Desired, ...]:
         """The objects of a kind."""

@@ -79,7 +79,10 @@ class Positions(Mapping[str, tuple[int, int]]):
 
     def _all(self) -> dict[str, tuple[int, int]]:
         if self._found is None:
-            self._found = dict(_walk(_roots(self._text)[self._index], (), 0))
+            self._found = {
+                problems.field_name(path): (at.start_mark.line + 1, at.start_mark.column + 1)
+                for path, at in walk(_roots(self._text)[self._index])
+            }
         return self._found
 
     def __getitem__(self, field_path: str) -> tuple[int, int]:
@@ -92,19 +95,20 @@ class Positions(Mapping[str, tuple[int, int]]):
         return len(self._all())
 
 
-def _walk(node: Node, path: Path, depth: int) -> Iterator[tuple[str, tuple[int, int]]]:
+def walk(node: Node, path: Path = (), depth: int = 0) -> Iterator[tuple[Path, Node]]:
+    """Every written field below a node, with its key, or with the item of a list."""
     if depth > graph.MAX_DEPTH:
         return
     if isinstance(node, MappingNode):
         for key, value in node.value:
             if isinstance(key, ScalarNode):
                 below = (*path, key.value)
-                yield problems.field_name(below), (key.start_mark.line + 1, key.start_mark.column + 1)
-                yield from _walk(value, below, depth + 1)
+                yield below, key
+                yield from walk(value, below, depth + 1)
     elif not isinstance(node, ScalarNode):
         for index, item in enumerate(node.value):
-            yield problems.field_name((*path, index)), (item.start_mark.line + 1, item.start_mark.column + 1)
-            yield from _walk(item, (*path, index), depth + 1)
+            yield (*path, index), item
+            yield from walk(item, (*path, index), depth + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +150,11 @@ class Document:
         if issue.node is not None:
             at = issue.node
         name = problems.field_name(path if path or issue.is_missing else issue.path)
-        return _pinned(self.source, at, name, issue.reason, issue.hint, self.parsed.kind == "Secret")
+        return pinned(self.source, at, name, issue.reason, issue.hint, self.parsed.kind == "Secret")
 
 
-def _pinned(source: SourceText, node: Node, field_path: str, reason: str, hint: str, is_secret: bool) -> errors.Problem:
+def pinned(source: SourceText, node: Node, field_path: str, reason: str, hint: str, is_secret: bool) -> errors.Problem:
+    """A problem at a node of a text."""
     start, end = node.start_mark, node.end_mark
     line = _line(source.text, start.line)
     width = end.column - start.column if end.line == start.line else len(line.rstrip()) - start.column
@@ -230,7 +235,7 @@ def _parse(root: Node) -> Parsed:
     if not issues and (frame := _frame(data)) is not None:
         issues = (frame,)
     if not issues:
-        model, issues = _check(registry.KINDS[kind](), data, kind)
+        model, issues = check_model(registry.KINDS[kind](), data, kind)
     return Parsed(
         line=root.start_mark.line + 1,
         column=root.start_mark.column + 1,
@@ -284,13 +289,16 @@ def _kind_by_case(kind: str) -> str:
     return lower[near[0]] if near else ""
 
 
-def _check(model: type[Manifest], data: dict[str, Any], kind: str) -> tuple[Manifest | None, tuple[Issue, ...]]:
+def check_model(
+    model: type[Manifest], data: dict[str, Any], kind: str, names: str = ""
+) -> tuple[Manifest | None, tuple[Issue, ...]]:
+    """A manifest's data as its model, or what is wrong with it. `names`: by whose rule names are checked, "" ours."""
     try:
-        return model.model_validate(data), ()
+        return model.model_validate(data, context={"names": names} if names else None), ()
     except ValidationError as error:
         found = problems.extensions(error)
         if found:
-            return _check(model, _without(data, found), kind)
+            return check_model(model, _without(data, found), kind, names)
         return None, tuple(problems.issues(error, model, is_secret=kind == "Secret"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from gitops import errors
 from gitops.manifests import checks, discovery, documents
 from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item
+from gitops.manifests.compose import discovery as compose_discovery
 from gitops.manifests.desired import Desired, DesiredSet, StackSettings
 from gitops.manifests.documents import Document, SourceText
 from gitops.manifests.options import LoadOptions
@@ -21,6 +22,7 @@ from gitops.manifests.text import graph
 from gitops.objects import labels
 
 if TYPE_CHECKING:
+    from gitops.manifests.compose import loading as compose
     from gitops.manifests.kinds.image import Image
     from gitops.manifests.kinds.stack import Stack
 
@@ -37,6 +39,10 @@ class _File:
     repository: Repository
     documents: list[Document] = field(default_factory=list)
     problems: list[errors.Problem] = field(default_factory=list)
+    is_compose: bool = False
+    """It is a Compose file, of which nothing more is known yet."""
+    is_given: bool = False
+    """It was named, and not found in a directory."""
 
     @property
     def is_ours(self) -> bool:
@@ -57,8 +63,14 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
         for document in file.documents:
             if document.parsed.is_ours:
                 catalog.add(_item(document, file.repository))
+    made = _compose(files, options, environ)
+    if made is not None:
+        catalog.is_incomplete = catalog.is_incomplete or bool(made.problems)
+        for document, repository in made.documents:
+            catalog.add(_item(document, repository, document.own_name))
+            made.problems += document.problems()
     objects, externals = _convert(catalog)
-    problems = [*catalog.problems]
+    problems = [*catalog.problems, *(made.problems if made else ())]
     for file in files:
         if file.is_ours or not _is_data(file):
             problems += file.problems
@@ -74,7 +86,19 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
         externals=tuple(externals),
         directories=_directories(repositories, files),
         encrypted=tuple(catalog.encrypted),
+        warnings=tuple(made.warnings) if made else (),
     )
+
+
+def _compose(files: Sequence[_File], options: LoadOptions, environ: Mapping[str, str]) -> compose.Loaded | None:
+    """What the Compose files among them ask for; None if there is none."""
+    found = [file for file in files if file.is_compose]
+    if not found:
+        return None
+    from gitops.manifests.compose import loading
+
+    candidates = [loading.Candidate(file.path, file.source, file.repository, file.is_given) for file in found]
+    return loading.load(candidates, options, environ)
 
 
 def render(paths: Sequence[Path], options: LoadOptions) -> dict[str, str]:
@@ -110,12 +134,30 @@ def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions)
         found = discovery.find(given, repository)
         for name, refused in found.refused:
             yield _broken(name, refused, given, repository)
-        files = [(path, name) for path, name in found.files if path not in seen]
+        named = list(_named(given, repository, options))
+        files = [(path, name) for path, name in dict.fromkeys((*named, *found.files)) if path not in seen]
         seen.update(path for path, _ in files)
         if any(discovery.is_template(name) for _, name in files):
-            yield from _with_values(files, given, repository, options)
+            read = _with_values(files, given, repository, options)
         else:
-            yield from (_file(path, name, repository, None) for path, name in files)
+            read = (_file(path, name, repository, None) for path, name in files)
+        own = {given, *(path for path, _ in named)}
+        for file in read:
+            file.is_given = file.path in own
+            yield file
+
+
+def _named(given: Path, repository: Repository, options: LoadOptions) -> Iterator[tuple[Path, str]]:
+    """The Compose files that the user names, in their order, after the path if that is a file."""
+    if given.is_file():
+        yield given, repository.shown(given)
+    directory = given if given.is_dir() else given.parent
+    for name in options.compose_files:
+        try:
+            path = repository.resolve(str(directory), name, is_data=False)
+        except Refused as error:
+            raise errors.InvalidManifest([errors.Problem(name, 0, 0, "", error.reason, error.hint)]) from error
+        yield path, repository.shown(path)
 
 
 def _with_values(
@@ -151,7 +193,10 @@ def _file(path: Path, name: str, repository: Repository, renderer: Renderer | No
             rendered = renderer.render(text)
             file.source = SourceText(name, rendered, is_rendered=True, directory=str(path.parent))
             graph.check(rendered)
-        file.documents = documents.parse(file.source)
+        if compose_discovery.looks_like(file.source.text):
+            file.is_compose = True
+        else:
+            file.documents = documents.parse(file.source)
     except graph.TextProblem as error:
         if not file.source.text:
             file.source = SourceText(name, data.decode("utf-8", "replace"), directory=str(path.parent))
@@ -177,12 +222,12 @@ def _is_data(file: _File) -> bool:
     return file.path in data or any(parent in data for parent in file.path.parents)
 
 
-def _item(document: Document, repository: Repository) -> Item:
+def _item(document: Document, repository: Repository, own_name: str = "") -> Item:
     parsed = document.parsed
     model = parsed.model
     name = model.metadata.name if model else parsed.name
     stack = (model.metadata.stack or "") if model else parsed.stack
-    item = Item(document, repository, parsed.kind, stack, name, model)
+    item = Item(document, repository, parsed.kind, stack, name, model, own_name=own_name)
     spec = getattr(model, "spec", None)
     item.is_external = bool(getattr(spec, "external", None))
     if item.is_external:
@@ -192,7 +237,7 @@ def _item(document: Document, repository: Repository) -> Item:
 
         item.engine_name = image.reference(cast("Image", model))
     elif item.kind not in ("Secret", "Config", "Image"):
-        item.engine_name = labels.engine_name(stack, name)
+        item.engine_name = item.unversioned_name
     return item
 
 

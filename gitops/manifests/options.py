@@ -29,3 +29,9 @@ class LoadOptions:
     opens_sops: bool = True
     """Whether files encrypted with SOPS are decrypted, by the operator's age keys. Otherwise what they hold stays
     unknown: good for checking manifests, not for comparing them with anything."""
+    compose_files: tuple[str, ...] = ()
+    """Compose files to lay over each other, in order, relative to the path; empty: those of Compose's own names."""
+    profiles: tuple[str, ...] = ()
+    """Active profiles of Compose files; empty: those of COMPOSE_PROFILES."""
+    project_name: str = ""
+    """The stack of Compose files, in place of what they say and of their directory's name."""

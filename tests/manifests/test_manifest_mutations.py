@@ -162,7 +162,7 @@ def test_a_strange_value_anywhere_is_a_problem_or_fine(number: int) -> None:
             for part in path[:-1]:
                 owner = owner[part]
             owner[path[-1]] = copy.deepcopy(strange)
-            _, issues = documents._check(model, data, kind)
+            _, issues = documents.check_model(model, data, kind)
             for issue in issues:
                 problem = document.problem(issue)
                 assert problem.line and problem.column and problem.reason and problem.field.isprintable()
@@ -182,9 +182,9 @@ def test_an_unknown_key_anywhere_is_named_and_one_of_ones_own_is_fine(number: in
         if not isinstance(owner, dict) or (path and path[-1] in free):
             continue
         owner["x-mine"] = 1
-        assert documents._check(model, data, document.parsed.kind)[1] == ()
+        assert documents.check_model(model, data, document.parsed.kind)[1] == ()
         owner["zzz"] = 1
-        found = documents._check(model, data, document.parsed.kind)[1]
+        found = documents.check_model(model, data, document.parsed.kind)[1]
         assert [(issue.path, issue.reason) for issue in found if issue.path[-1:] == ("zzz",)] == [
             ((*path, "zzz"), "unknown key")
         ]

@@ -184,7 +184,7 @@ def _versioned_by(data: bytes, templating: Templating | None) -> bytes:
 
 
 def _versioned(catalog: Catalog, item: Item, digest: str) -> str:
-    name = f"{labels.engine_name(item.stack, item.name)}-{digest[:_DIGITS]}"
+    name = f"{item.unversioned_name}-{digest[:_DIGITS]}"
     if len(name) > MAX_VERSIONED_NAME:
         longest = MAX_VERSIONED_NAME - _DIGITS - 1
         reason = f"{name[: -_DIGITS - 1]!r}, the name on the engine, has {len(name) - _DIGITS - 1} characters"

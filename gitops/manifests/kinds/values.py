@@ -8,7 +8,7 @@ import shlex
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import BeforeValidator, Field, Strict, ValidationInfo
 
 from gitops import errors
 from gitops.manifests import imagename
@@ -155,10 +155,21 @@ def dns_label(value: Any) -> Any:
     return value
 
 
+_COMPOSE_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+def _name(value: Any, info: ValidationInfo) -> Any:
+    """A name by our rule, or by Compose's, which engines take as well: what is there must keep its name."""
+    is_of_compose = info.context is not None and info.context.get("names") == "compose"
+    if is_of_compose and isinstance(value, str) and len(value) <= MAX_NAME and _COMPOSE_NAME.fullmatch(value):
+        return value
+    return dns_label(value)
+
+
 Name = Annotated[
     str,
     BeforeValidator(
-        dns_label,
+        _name,
         json_schema_input_type=Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=MAX_NAME)],
     ),
 ]

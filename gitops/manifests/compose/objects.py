@@ -1,0 +1,325 @@
+"""The objects of a Compose project, each as the document of a manifest.
+
+A document made here stands in for a written one: the same models check it, and what is said about it is said with the
+place in the Compose file that it comes from.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gitops import errors
+from gitops.manifests import documents, problems
+from gitops.manifests.compose import services
+from gitops.manifests.compose.project import Project
+from gitops.manifests.compose.services import Context, Translation
+from gitops.manifests.compose.weaving import entry, text_of
+from gitops.manifests.desired import Position
+from gitops.manifests.documents import Document, Parsed, SourceText
+from gitops.manifests.kinds import registry
+from gitops.manifests.kinds.base import API_VERSION
+from gitops.manifests.problems import Issue
+from gitops.manifests.text import construct
+from gitops.manifests.text.construct import Path
+from gitops.manifests.text.graph import MappingNode, Node
+
+_SECTIONS = {
+    "networks": "Network",
+    "volumes": "Volume",
+    "secrets": "Secret",
+    "configs": "Config",
+    "services": "Service",
+}
+_MTU = "com.docker.network.driver.mtu"
+_IPV4 = re.compile(r"[0-9.]+(/[0-9]+)?")
+
+
+@dataclass(slots=True)
+class Source:
+    """Where a project's nodes come from. They are made again when a place is asked for, since they take thirty times
+    the memory of their texts; those that were made last are kept.
+    """
+
+    remake: Callable[[], Project]
+
+    def project(self) -> Project:
+        """The project with its nodes."""
+        global _last
+        last = _last
+        if last is None or last[0] is not self:
+            last = _last = (self, self.remake())
+        return last[1]
+
+
+_last: tuple[Source, Project] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeDocument(Document):
+    """An object of a Compose file."""
+
+    origin: Source
+    base: Path
+    """Where it stands: `services`, `web`."""
+    moves: Mapping[Path, Path]
+    """Of paths below `spec` to paths below `base`, where they differ."""
+    own_name: str = ""
+    """Its name on the engine, where the file gives one."""
+
+    @property
+    def root(self) -> Node:
+        """The nodes of the project."""
+        root = self.origin.project().root
+        assert root is not None
+        return root
+
+    @property
+    def position(self) -> Position:
+        """Where the object begins."""
+        return Position(self.source.name, self.parsed.line, self.parsed.column)
+
+    @property
+    def positions(self) -> Mapping[str, tuple[int, int]]:  # type: ignore[override]
+        """Where its fields are, by the manifest's names."""
+        return Places(self)
+
+    def problem(self, issue: Issue) -> errors.Problem:
+        """An issue of the manifest, where the Compose file says what led to it."""
+        project = self.origin.project()
+        path = self.place(issue.path)
+        return project.problem(Issue(path, issue.reason, issue.hint, issue.on_key, issue.is_missing))
+
+    def place(self, path: Path) -> Path:
+        """The path in the Compose file of a path in the manifest."""
+        if path[:1] != ("spec",):
+            return self.base
+        rest = path[1:]
+        for depth in range(len(rest), 0, -1):
+            moved = self.moves.get(rest[:depth])
+            if moved is not None:
+                return (*self.base, *moved, *(rest[depth:] if moved else ()))
+        return (*self.base, *rest)
+
+
+class Places(Mapping[str, tuple[int, int]]):
+    """Line and column of an object's fields by their names in the manifest, found when asked for."""
+
+    __slots__ = ("_document", "_found")
+
+    def __init__(self, document: ComposeDocument) -> None:
+        self._document = document
+        self._found: dict[str, tuple[int, int]] | None = None
+
+    def _all(self) -> dict[str, tuple[int, int]]:
+        if self._found is None:
+            self._found = dict(self._places())
+        return self._found
+
+    def _places(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        document = self._document
+        project = document.origin.project()
+        _, node, depth = construct.locate(document.root, document.base)
+        if depth < len(document.base):
+            return
+        back = {place: path for path, place in document.moves.items() if place}
+        for path, at in documents.walk(node):
+            if project.weave.owner(at).name != document.source.name:
+                continue
+            for length in range(len(path), 0, -1):
+                if path[:length] in back:
+                    path = (*back[path[:length]], *path[length:])
+                    break
+            yield problems.field_name(("spec", *path)), (at.start_mark.line + 1, at.start_mark.column + 1)
+
+    def __getitem__(self, field_path: str) -> tuple[int, int]:
+        return self._all()[field_path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
+@dataclass(slots=True)
+class Made:
+    """What became of a project."""
+
+    documents: list[ComposeDocument]
+    problems: list[errors.Problem]
+    warnings: list[errors.Problem]
+
+
+def make(project: Project, stack: str, profiles: frozenset[str], origin: Source) -> Made:
+    """The objects of a project that was read without problems."""
+    assert project.values is not None and project.root is not None
+    made = Made([], [], [])
+    values = project.values
+    active, inactive = _active(values.get("services") or {}, profiles)
+    context = Context(stack, project.directory, project.inputs, project.variables, active, frozenset(inactive))
+    for name in inactive:
+        if "provider" in (values["services"] or {})[name]:
+            found = Issue(("services", name, "provider"), "is not honoured: the service is left out", "", on_key=True)
+            made.warnings.append(project.problem(found))
+    for section, kind in _SECTIONS.items():
+        places = entry(project.root, section)
+        map_node = places[1] if places else None
+        keys = {text_of(key): key for key, _ in map_node.value} if isinstance(map_node, MappingNode) else {}
+        for name, value in (values.get(section) or {}).items():
+            if section == "services":
+                if name not in active:
+                    continue
+                translation = services.translate(name, value, context)
+            else:
+                translation = _TRANSLATE[section](name, value or {})
+            _add(
+                made,
+                project,
+                origin,
+                stack,
+                kind,
+                section,
+                name,
+                translation,
+                keys.get(name) or project.key((section, name)),
+            )
+    return made
+
+
+def _active(found: dict[str, dict[str, Any]], profiles: frozenset[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    active, inactive = {}, []
+    for name, service in found.items():
+        wanted = service.get("profiles") or ()
+        is_on = not wanted or "*" in profiles or any(profile in profiles for profile in wanted)
+        if is_on and "provider" not in service:
+            active[name] = service
+        else:
+            inactive.append(name)
+    return active, inactive
+
+
+def _add(
+    made: Made,
+    project: Project,
+    origin: Source,
+    stack: str,
+    kind: str,
+    section: str,
+    name: str,
+    translation: Translation,
+    node: Node,
+) -> None:
+    base: Path = (section, name)
+    for issue in translation.issues:
+        made.problems.append(project.problem(_below(base, issue)))
+    for issue in translation.warnings:
+        made.warnings.append(project.problem(_below(base, issue)))
+    spec = translation.spec
+    own_name = "" if spec.get("external") else str(spec.pop("name", "") or "") if section != "services" else ""
+    data = {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": name, "stack": stack},
+        "spec": spec,
+    }
+    model, issues = documents.check_model(registry.KINDS[kind](), data, kind, names="compose")
+    source = project.weave.owner(node)
+    parsed = Parsed(
+        line=node.start_mark.line + 1,
+        column=node.start_mark.column + 1,
+        kind=kind,
+        name=name,
+        stack=stack,
+        model=model,
+        issues=issues,
+        is_ours=True,
+    )
+    source = SourceText(source.name, source.text, directory=project.directory)
+    made.documents.append(ComposeDocument(source, 0, parsed, origin, base, translation.moves, own_name))
+
+
+def _below(base: Path, issue: Issue) -> Issue:
+    return Issue((*base, *issue.path), issue.reason, issue.hint, issue.on_key)
+
+
+def _external(value: dict[str, Any], found: Translation) -> bool:
+    """Whether an object is said to exist; then its name is all that counts."""
+    external = value.get("external")
+    if not external and not isinstance(external, dict):
+        found.spec.pop("external", None)
+        return False
+    name = (external.get("name") if isinstance(external, dict) else None) or value.get("name")
+    for key in value:
+        if key not in ("external", "name"):
+            found.warn((key,), "has no meaning with external", "it is only looked up, never made")
+    found.spec = {"external": True, **({"name": name} if name else {})}
+    return True
+
+
+def _network(name: str, value: dict[str, Any]) -> Translation:
+    found = Translation(dict(value))
+    if _external(value, found):
+        return found
+    spec = found.spec
+    if spec.get("driver") in ("bridge", "default", ""):
+        del spec["driver"]
+    options = spec.pop("driver_opts", None) or {}
+    for option in options:
+        if option != _MTU:
+            found.warn(("driver_opts", option), "is not honoured", f"{_MTU} is")
+    if _MTU in options:
+        spec["driver_opts"] = {_MTU: options[_MTU]}
+    if "ipam" in spec:
+        pools = list(_pools(found, spec.pop("ipam")))
+        if pools:
+            spec["ipam"] = {"config": pools}
+    return found
+
+
+def _pools(found: Translation, ipam: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if ipam.get("driver") not in (None, "", "default"):
+        found.warn(("ipam", "driver"), "is not honoured", "addresses are the swarm's to give")
+    has_one = False
+    for index, pool in enumerate(ipam.get("config") or ()):
+        if has_one or not _IPV4.fullmatch(pool.get("subnet") or ""):
+            found.warn(("ipam", "config", index), "is not honoured", "one IPv4 subnet is")
+            continue
+        has_one = True
+        found.moves["ipam", "config", 0] = ("ipam", "config", index)
+        yield pool
+
+
+def _volume(name: str, value: dict[str, Any]) -> Translation:
+    found = Translation(dict(value))
+    if _external(value, found):
+        return found
+    spec = found.spec
+    driver, options = spec.pop("driver", None), spec.pop("driver_opts", None) or {}
+    if driver not in (None, "", "local", "default"):
+        reason = f"the driver {driver} isn't there: a plain local volume stands in"
+        found.warn(("driver",), reason, "make the volume before, and write external: true")
+        return found
+    for option in options:
+        if option not in ("type", "o", "device"):
+            found.warn(("driver_opts", option), "is not honoured", "type, o and device are")
+    kept = {key: options[key] for key in ("type", "o", "device") if key in options}
+    if kept:
+        spec["driver_opts"] = kept
+    return found
+
+
+def _file(name: str, value: dict[str, Any]) -> Translation:
+    found = Translation(dict(value))
+    _external(value, found)
+    return found
+
+
+_TRANSLATE: dict[str, Callable[[str, dict[str, Any]], Translation]] = {
+    "networks": _network,
+    "volumes": _volume,
+    "secrets": _file,
+    "configs": _file,
+}
