@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gitops import errors
 from gitops.cli import common
 
 if TYPE_CHECKING:
     from gitops.client import EngineClient
+    from gitops.reconciler.planfile import Kept
     from gitops.reconciler.reconcile import Prepared
 
 
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 @common.allow_empty_option
 @common.timeout_option
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--manifests",
+    "place",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Where the manifests of a kept plan are, if not where they were.",
+)
 @click.option("--start-engine", is_flag=True, help="Start the built-in engine where none runs, as a swarm of one node.")
 def apply(
     path: Path,
@@ -33,14 +42,24 @@ def apply(
     allow_empty: bool,
     timeout_s: float,
     yes: bool,
+    place: Path | None,
     start_engine: bool,
 ) -> None:
-    """Make the engine hold what the manifests of PATH say, and wait until it does."""
+    """Make the engine hold what the manifests of PATH say, and wait until it does.
+
+    PATH may be a plan that diff --out kept: it is applied without a question, or refused if it isn't true any more.
+    """
     from gitops import manifests
     from gitops.cli import output, starting
-    from gitops.reconciler import source
+    from gitops.reconciler import planfile, source
     from gitops.reconciler.reconcile import Reconciler
 
+    kept = planfile.read(path) if path.is_file() else None
+    if kept is not None:
+        path, env, yes = place or kept.given.path, _same_values(kept, env, sets), True
+        take_over, allow_empty = kept.given.take_over, kept.given.allow_empty
+    elif place is not None:
+        raise errors.Invalid("--manifests goes with a kept plan: give PATH alone")
     load_options = common.load_options(env, sets, allowed)
     manifests.load(common.existing(path), load_options)  # so that a mistake is told before an engine is started
     starting.ensure(host, start_engine=start_engine, yes=yes)
@@ -54,6 +73,8 @@ def apply(
             await Reconciler(client, options).apply(prepared, progress)
 
     prepared = common.with_client(host, prepare)
+    if kept is not None:
+        planfile.check(kept, prepared)
     click.echo(output.plan_text(prepared, common.place(host)))
     if output.verdict(prepared.plan) == "changes":
         common.ask("Apply this?", yes)
@@ -65,6 +86,22 @@ def apply(
     )
     count = len(prepared.request.desired.of("Service"))
     click.echo(f"Converged: {count} service{'' if count == 1 else 's'} as the manifests say.")
+
+
+def _same_values(kept: Kept, env: str, sets: tuple[str, ...]) -> str:
+    """The environment of a kept plan; the values of --set must be given again, since they aren't kept.
+
+    Raises:
+        errors.Refused: others are given.
+    """
+    from gitops.reconciler import planfile
+
+    if env and env != kept.given.env:
+        raise errors.Refused(f"{kept.file}: this plan was made with --env {kept.given.env or '(none)'}, not {env}")
+    if planfile.names(sets) != kept.given.sets:
+        wanted = " ".join(f"--set {name}=…" for name in kept.given.sets) or "no --set"
+        raise errors.Refused(f"{kept.file}: this plan was made with {wanted}: say the same again")
+    return kept.given.env
 
 
 @click.command()

@@ -28,6 +28,9 @@ _REFUSED = 5
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", help="How to print it."
 )
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the plan, for apply FILE."
+)
 def diff(
     path: Path,
     env: str,
@@ -37,12 +40,13 @@ def diff(
     take_over: bool,
     allow_empty: bool,
     form: str,
+    out: Path | None,
 ) -> int:
     """Show what apply would change, field by field.
 
     Exit code 0: nothing, 2: changes, 3: can't be scheduled, 5: refused.
     """
-    from gitops.reconciler import source
+    from gitops.reconciler import planfile, source
     from gitops.reconciler.reconcile import Reconciler
 
     options = common.reconcile_options(common.load_options(env, sets, allowed), take_over, allow_empty)
@@ -51,6 +55,8 @@ def diff(
         return await Reconciler(client, options).prepare(source.of_path(common.existing(path)))
 
     prepared = common.with_client(host, run)
+    if out is not None:
+        planfile.write(out, prepared, planfile.Given(path, env, planfile.names(sets), take_over, allow_empty))
     click.echo(_printed(prepared, form, common.place(host)))
     if prepared.plan.refused:
         return _REFUSED

@@ -118,10 +118,10 @@ def _planned(seen: Seen) -> Link:
     found, progress = seen.record, seen.progress
     if progress.update in _PAUSED or progress.verdict is Verdict.ROLLED_BACK:
         return Link("planned", State.BROKEN, progress.reason)
-    if found and found.held:
-        reason = f"revision {found.held} is held since it failed: {found.message}"
-        return Link("planned", State.BROKEN, f"{reason}; change the manifests, or run: gitops resume {found.stack}")
     notes = []
+    if found and found.held:
+        # It holds back the whole stack; a service that works, or that breaks further on, isn't broken here.
+        notes.append(f"revision {found.held} of its stack is held (gitops resume {found.stack}): {found.message}")
     if found and found.suspended:
         notes.append("watch is suspended")
     if found and found.outcome is Outcome.APPLYING:
