@@ -77,11 +77,6 @@ def failed(err: str) -> tuple[Task, ...]:
         ),
         (seen(found=service("paused")), "planned", "update paused"),
         (
-            seen(task(TaskState.RUNNING), record=Record("app", held="rev1", revision="rev1", message="slot 1 failed")),
-            "planned",
-            "rev1 is held since it failed: slot 1 failed",
-        ),
-        (
             seen(task(TaskState.RUNNING), found=service(ports=False)),
             "reachable",
             "no published port is assigned for 80",
@@ -125,3 +120,9 @@ def test_what_somebody_changed_since_the_apply_is_noted_though_all_runs() -> Non
     assert (
         found.broken is None and "changed by somebody since it was applied: deploy.replicas" in found.links[1].evidence
     )
+
+
+def test_a_held_revision_of_the_stack_is_told_and_breaks_nothing_by_itself() -> None:
+    record = Record("app", held="rev1", revision="rev1", message="slot 1 of another failed")
+    found = why.walk(seen(task(TaskState.RUNNING), record=record))
+    assert found.broken is None and "revision rev1 of its stack is held (gitops resume app)" in found.links[1].evidence
