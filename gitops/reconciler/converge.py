@@ -4,6 +4,9 @@ A service has converged when as many tasks of its present spec run as it wants, 
 a former spec is left that should go, and its update, where there was one, has ended well. A paused update is a failure,
 whatever the number of tasks. A rollback that has ended is a state of its own: a failure for whoever made the update,
 and nothing to worry about for whoever declares what runs now.
+
+A global service wants a task on each node that fits, is active and isn't known to be down. A job has converged when its
+present iteration has completed as often as it should; it has failed when a slot of it won't be tried again.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from gitops.objects import defaults
 from gitops.objects.node import Node
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
+from gitops.swarm.scheduling import jobs, modes
+from gitops.swarm.scheduling.restarts import should_restart
 
 MAX_FAILURES = 5
 """Attempts that may fail in one slot before a service that isn't there yet is called failed."""
@@ -50,10 +55,14 @@ class Progress:
     states: Mapping[str, int]
     update: str
     reason: str
+    completed: int | None = None
+    """How many tasks of a job have completed, of those `desired`; None for what is no job."""
 
     @property
     def counts(self) -> str:
-        """`3/5 running`, and how many still run what was there before."""
+        """`3/5 running`, and how many still run what was there before; of a job `2/5 completed, 1 running`."""
+        if self.completed is not None:
+            return f"{self.completed}/{self.desired} completed" + (f", {self.running} running" if self.running else "")
         return f"{self.running}/{self.desired} running" + (f", {self.former} as before" if self.former else "")
 
     @property
@@ -76,7 +85,15 @@ def evaluate(
 
     `forgiven` are ids of tasks whose failure is not held against the service: they failed before anybody waited.
     """
+    if modes.is_job(service.spec.mode):
+        return _evaluate_job(service, [*current, *former], nodes, forgiven)
     desired = replicas(service)
+    if modes.is_by_node(service.spec.mode):
+        # What is on a node that is paused, or on its way out, is nothing to wait for.
+        eligible = {node.id for node in modes.eligible(service.spec, nodes.values())}
+        current = [task for task in current if task.node_id in eligible]
+        former = [task for task in former if task.node_id in eligible]
+        desired = len(eligible)
     live = [task for task in current if _is_wanted(task)]
     seen = _Seen(
         service,
@@ -151,7 +168,7 @@ def _judge(seen: _Seen) -> tuple[Verdict, str]:
 def _is_done(seen: _Seen) -> bool:
     """Whether every slot of a service that isn't started again once it ends well has ended well."""
     condition = defaults.restart_policy(seen.service.spec.task_template.restart_policy).condition
-    done = {task.slot for task in seen.current if task.status.state is TaskState.COMPLETE}
+    done = {_place(task) for task in seen.current if task.status.state is TaskState.COMPLETE}
     return condition != "any" and len(done) >= seen.desired and not seen.running and not seen.stale
 
 
@@ -159,10 +176,8 @@ def _broken(seen: _Seen) -> tuple[Verdict, str] | None:
     """Whether it won't get there by itself: a slot that fails again and again, or tasks that have ended for good."""
     if seen.running >= seen.desired:
         return None
-    failures = Counter(task.slot for task in seen.failed if task.status.state in _BAD)
-    if failures and max(failures.values()) >= MAX_FAILURES:
-        slot, count = failures.most_common(1)[0]
-        return Verdict.FAILED, f"slot {slot} failed {count} times: {_last_error(seen.failed)}"
+    if again := _again(seen.failed):
+        return Verdict.FAILED, again
     is_over = all(task.status.state.is_terminal for task in seen.current)
     if seen.current and is_over and not seen.live and not seen.stale:
         return (
@@ -170,6 +185,71 @@ def _broken(seen: _Seen) -> tuple[Verdict, str] | None:
             f"no task is left and none is started again: {_last_error(seen.current) or 'all have ended'}",
         )
     return None
+
+
+def _again(failed: Sequence[Task]) -> str:
+    """What to say of a slot, or a node, whose tasks fail again and again; "" where none does."""
+    failures = Counter(_place(task) for task in failed if task.status.state in _BAD)
+    if not failures or max(failures.values()) < MAX_FAILURES:
+        return ""
+    place, count = failures.most_common(1)[0]
+    return f"{place} failed {count} times: {_last_error(failed)}"
+
+
+def _place(task: Task) -> str:
+    """Where a task is one of several attempts. Slot 0 is a job's first one, or that of a service by node."""
+    is_by_node = task.slot == 0 and (task.job_iteration is None or task.is_by_node)
+    return f"node {task.node_id}" if is_by_node else f"slot {task.slot}"
+
+
+def _evaluate_job(
+    service: Service, tasks: Sequence[Task], nodes: Mapping[str, Node], forgiven: Collection[str]
+) -> Progress:
+    """Judge a job by the tasks of its present iteration; those of former ones are on their way out."""
+    is_by_node = modes.is_by_node(service.spec.mode)
+    places: dict[str, list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: (task.created_at, task.id)):
+        if modes.is_of_iteration(service, task):
+            places.setdefault(task.node_id if is_by_node else str(task.slot), []).append(task)
+    states = {place: jobs.state_of(found, should_restart) for place, found in places.items()}
+    done = {place for place, state in states.items() if state is jobs.SlotState.COMPLETE}
+    desired = modes.total_completions(service.spec.mode)
+    if is_by_node:
+        desired = len(done | {node.id for node in modes.eligible(service.spec, nodes.values())})
+    live = [task for found in places.values() for task in found if _is_to_end(task)]
+    lost = [found[-1] for place, found in places.items() if states[place] is jobs.SlotState.FAILED]
+    failed = [task for found in places.values() for task in found if _has_failed(task)]
+    verdict, reason = _judge_job(service, live, lost, [task for task in failed if task.id not in forgiven])
+    return Progress(
+        service.spec.name,
+        Verdict.CONVERGED if len(done) >= desired else verdict,
+        sum(task.status.state is TaskState.RUNNING for task in live),
+        desired,
+        0,
+        dict(sorted(Counter(str(task.status.state) for task in live).items())),
+        "",
+        "" if len(done) >= desired else reason,
+        len(done),
+    )
+
+
+def _judge_job(
+    service: Service, live: Sequence[Task], lost: Sequence[Task], failed: Sequence[Task]
+) -> tuple[Verdict, str]:
+    """What holds of a job that isn't there: `lost` are the last tasks of slots that aren't tried again."""
+    if lost:
+        return Verdict.FAILED, f"{_place(lost[0])} is not tried again: {_last_error(lost) or 'its task was stopped'}"
+    if blocked := [task for task in live if "no suitable node" in task.status.err]:
+        return Verdict.UNSCHEDULABLE, blocked[0].status.err
+    attempts = defaults.restart_policy(service.spec.task_template.restart_policy).max_attempts
+    # A job that may try a number of times is given as many.
+    if not attempts and (again := _again(failed)):
+        return Verdict.FAILED, again
+    return Verdict.WAITING, _last_error(failed)
+
+
+def _is_to_end(task: Task) -> bool:
+    return task.desired_state.rank <= TaskState.COMPLETE.rank and not task.status.state.is_terminal
 
 
 def _hint(seen: _Seen) -> str:
@@ -196,7 +276,7 @@ def _of_update(seen: _Seen) -> str:
     named = [task for task in failed if task.id in message]
     text = f"{seen.update.replace('_', ' ')}: {message}" if message else seen.update.replace("_", " ")
     cause = max(named or failed, key=lambda task: task.status.timestamp, default=None)
-    return f"{text} (slot {cause.slot}: {cause.status.err})" if cause else text
+    return f"{text} ({_place(cause)}: {cause.status.err})" if cause else text
 
 
 def _last_error(tasks: Sequence[Task]) -> str:

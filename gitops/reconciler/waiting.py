@@ -20,6 +20,7 @@ from gitops.objects.task import Task, TaskState
 from gitops.reconciler import converge, groups
 from gitops.reconciler.converge import Progress, Verdict
 from gitops.reconciler.graph import Condition
+from gitops.swarm.scheduling import modes
 
 POLL_S = 0.25
 """Between two looks: short beside the second that a person notices, long beside the milliseconds that a look costs."""
@@ -331,6 +332,8 @@ async def wait_gone(looks: Looks, service_id: str, timeout_s: float) -> None:
 
 
 def monitor_s(service: Service) -> float:
-    """How long a service must stay converged, in seconds: its update's monitor time."""
+    """How long a service must stay converged, in seconds: its update's monitor time. A job that has ended stays so."""
+    if modes.is_job(service.spec.mode):
+        return 0.0
     monitor = defaults.update_config(service.spec.update_config).monitor
     return (monitor or 0) / SECOND
