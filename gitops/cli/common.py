@@ -144,6 +144,13 @@ def tell_warnings(warnings: Sequence[errors.Problem]) -> None:
         click.echo(f"warning: {warning.headline()}", err=True)
 
 
+def commit_options(env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> LoadOptions:
+    """For comparing commits: no key of the operator is needed, since nothing is compared with what is live."""
+    from gitops import manifests
+
+    return manifests.LoadOptions(env=env, sets=sets, allow_host_paths=allowed, opens_sops=False)
+
+
 def reconcile_options(load: LoadOptions, take_over: bool, allow_empty: bool, timeout_s: float = 600.0) -> Options:
     from gitops.reconciler import reconcile
 

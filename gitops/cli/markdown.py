@@ -19,10 +19,15 @@ _ROWS = 100
 _VALUE = 300
 
 
-def plan(prepared: Prepared, host: str, limit: int = LIMIT) -> str:
+def plan(prepared: Prepared, host: str, limit: int = LIMIT, *, is_live: bool = True) -> str:
     """The comment, `limit` characters at most; what is cut is counted at its end."""
     found = prepared.plan
-    head = [f"### {_text(output.title(prepared))}, on `{host}`", "", f"**{output.last_line(found)}**", ""]
+    head = [
+        f"### {_text(output.title(prepared))}, on `{host}`",
+        "",
+        f"**{output.last_line(found, is_live=is_live)}**",
+        "",
+    ]
     head += [f"> **refused:** {_text(text)}" for text in found.refused]
     for item in found.unplaced:
         head.append(f"> **can't be scheduled:** service `{item.service}`: {_text(item.text)}")

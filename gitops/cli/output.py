@@ -34,7 +34,7 @@ _LINE_WIDTH = 110
 _UNITS = ((3_600_000_000_000, "h"), (60_000_000_000, "m"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 
 
-def plan_text(prepared: Prepared, host: str) -> str:
+def plan_text(prepared: Prepared, host: str, *, is_live: bool = True) -> str:
     """The plan: a line for each object that changes, then the fields, then what it comes to."""
     plan = prepared.plan
     lines = [f"{title(prepared)}, on {host}", ""]
@@ -69,7 +69,7 @@ def plan_text(prepared: Prepared, host: str) -> str:
         lines += [click.style(f"    {refusal.text}", fg="red") for refusal in item.refusals]
     lines += [click.style(f"refused: {text}", fg="red") for text in plan.refused]
     lines += [click.style(f"warning: {text}", fg="yellow") for text in warnings(prepared)]
-    lines.append(last_line(plan))
+    lines.append(last_line(plan, is_live=is_live))
     return "\n".join(lines)
 
 
@@ -232,8 +232,10 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def last_line(plan: Plan) -> str:
-    """What a plan comes to, in a line for people."""
+def last_line(plan: Plan, *, is_live: bool = True) -> str:
+    """What a plan comes to, in a line for people; of drift and schedule only where a live state was looked at."""
+    if not plan.changed and not is_live:
+        return "No changes between these commits."
     if not plan.changed and not plan.refused:
         return "No changes: the engine is as the manifests say."
     counts = [
@@ -246,6 +248,8 @@ def last_line(plan: Plan) -> str:
         )
         if plan.count(action)
     ]
+    if not is_live:
+        return f"{', '.join(counts)}. No engine was asked: no drift, digest or schedule is in this."
     drift = f"Drift on {_objects(len(plan.drifted))}." if plan.drifted else "No drift."
     text = f"{', '.join(counts) or 'Nothing to change'}. {drift}"
     if plan.refused:

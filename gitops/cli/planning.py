@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gitops import errors
 from gitops.cli import common
 
 if TYPE_CHECKING:
     from gitops.client import EngineClient
+    from gitops.manifests import LoadOptions
     from gitops.reconciler.reconcile import Prepared
 
 
@@ -20,7 +23,7 @@ _REFUSED = 5
 
 
 @click.command()
-@common.path_argument
+@click.argument("places", nargs=-1, required=True, metavar="[OLD..NEW] PATH")
 @common.values
 @common.host_option
 @common.take_over_option
@@ -32,7 +35,7 @@ _REFUSED = 5
     "--out", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Keep the plan, for apply FILE."
 )
 def diff(
-    path: Path,
+    places: tuple[str, ...],
     env: str,
     sets: tuple[str, ...],
     allowed: tuple[Path, ...],
@@ -42,13 +45,16 @@ def diff(
     form: str,
     out: Path | None,
 ) -> int:
-    """Show what apply would change, field by field.
+    """Show what apply would change, field by field; with OLD..NEW, what differs between two commits, without an engine.
 
     Exit code 0: nothing, 2: changes, 3: can't be scheduled, 5: refused.
     """
     from gitops.reconciler import planfile, source
     from gitops.reconciler.reconcile import Reconciler
 
+    span, path = _places(places)
+    if span:
+        return _between(span, common.existing(path), common.commit_options(env, sets, allowed), form)
     options = common.reconcile_options(common.load_options(env, sets, allowed), take_over, allow_empty)
 
     async def run(client: EngineClient) -> Prepared:
@@ -65,9 +71,32 @@ def diff(
     return _CHANGES if prepared.plan.changed else 0
 
 
-def _printed(prepared: Prepared, form: str, place: str) -> str:
+def _places(places: tuple[str, ...]) -> tuple[str, Path]:
+    """The span of commits, if one is named, and the path."""
+    first = places[0]
+    is_span = ".." in first and not first.startswith((".", "/")) and not Path(first).exists()
+    rest = places[1:] if is_span else places
+    if len(rest) > 1:
+        raise errors.Invalid(f"one PATH, please, not {len(rest)}: {' '.join(rest)}")
+    return (first if is_span else "", Path(rest[0] if rest else "."))
+
+
+def _between(span: str, path: Path, options: LoadOptions, form: str) -> int:
+    """Print what differs between two commits; the exit code."""
+    from gitops.reconciler import commits
+
+    prepared = common.run_work(commits.prepare(span, path, options))
+    if isinstance(prepared, signal.Signals):
+        raise click.exceptions.Exit(128 + prepared)
+    click.echo(_printed(prepared, form, f"commits {span}", is_live=False))
+    return _CHANGES if prepared.plan.changed else 0
+
+
+def _printed(prepared: Prepared, form: str, place: str, *, is_live: bool = True) -> str:
     from gitops.cli import markdown, output
 
     if form == "json":
         return output.plan_json(prepared)
-    return markdown.plan(prepared, place) if form == "markdown" else output.plan_text(prepared, place)
+    if form == "markdown":
+        return markdown.plan(prepared, place, is_live=is_live)
+    return output.plan_text(prepared, place, is_live=is_live)

@@ -83,6 +83,34 @@ def worktree(path: Path) -> WorkTree | None:
         return WorkTree(root, name, commit, branch, is_dirty, str(head.author.name or ""), _line(head.summary))
 
 
+async def lay_out(root: Path, rev: str, target: Path) -> str:
+    """Lay the files of a commit of the repository at `root` out in `target`; gives the commit. The work tree stays.
+
+    Raises:
+        errors.NotFound: no such commit. errors.RuntimeFailure: git can't lay it out.
+    """
+    if rev.startswith(("-", ":")) or "\0" in rev:
+        raise errors.Invalid(f"{rev!r}: not a branch, tag or commit")
+    environment = dict(os.environ)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY"):
+        environment.pop(name, None)
+    environment |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_INDEX_FILE": f"{target}.index"}
+    git = ["git", "-C", str(root), "-c", "core.hooksPath=/dev/null"]
+    code, out, _ = await run(
+        [*git, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}"], environment
+    )
+    if code != 0:
+        raise errors.NotFound(f"{root}: no commit {rev!r} here; a shallow clone has only a few: git fetch --unshallow")
+    commit = out.strip()
+    _make(target)
+    code, _, err = await run(
+        [*git, f"--work-tree={target}", "checkout", "--quiet", "--force", commit, "--", "."], environment
+    )
+    if code != 0:
+        raise errors.RuntimeFailure(f"{root}: commit {commit[:12]} can't be laid out: {_reason(err)}")
+    return commit
+
+
 def check_url(url: str) -> str:
     """`url`, if it is one that we fetch from: https, ssh (also `user@host:path`), file, http on loopback, or a path.
 
