@@ -61,8 +61,8 @@ class Look:
     fresh: frozenset[str]
     nodes: Mapping[str, Node]
 
-    def progress(self, name: str, forgiven: Collection[str]) -> Progress:
-        """Where a service stands.
+    def progress(self, name: str, forgiven: Collection[str], seen: Iterable[Task] = ()) -> Progress:
+        """Where a service stands; `seen` are tasks that failed before: the swarm keeps a few of a slot only.
 
         Raises:
             errors.NotFound: it is not there.
@@ -71,7 +71,14 @@ class Look:
         mine = self.tasks.get(service.id, ())
         current = [task for task in mine if task.id in self.fresh]
         former = [task for task in mine if task.id not in self.fresh]
+        there = {task.id for task in mine}
+        current += [task for task in seen if task.id not in there]
         return converge.evaluate(service, current, former, self.nodes, forgiven)
+
+    def failures(self, name: str) -> list[Task]:
+        """A service's tasks of its present spec that have failed."""
+        mine = self.tasks.get(self._service(name).id, ())
+        return [task for task in mine if task.id in self.fresh and task.status.state is TaskState.FAILED]
 
     def ended(self, name: str) -> frozenset[str]:
         """The ids of a service's tasks that have ended."""
@@ -250,6 +257,7 @@ class _Follow:
         self._stuck: float | None = None
         self._running: frozenset[str] = frozenset()
         self._is_steady = False
+        self._failures: dict[str, Task] = {}
         self._last = ""
         self._cause = ""
 
@@ -261,7 +269,8 @@ class _Follow:
             look = await self._looks.next()
             if forgiven is None:
                 forgiven = look.ended(self._service.name)
-            progress = look.progress(self._service.name, forgiven)
+            self._failures |= {task.id: task for task in look.failures(self._service.name)}
+            progress = look.progress(self._service.name, forgiven, self._failures.values())
             self._compare(look.running(self._service.name))
             is_over = self._is_over(progress, look.monitor_s(self._service.name), clock())
             if not (self._service.is_changed and progress.update.startswith("rollback")):

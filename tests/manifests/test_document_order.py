@@ -19,7 +19,7 @@ DOCUMENTS = [
     "kind: Config\nmetadata: {name: page, stack: app}\nspec: {content: hello}\n",
     "kind: Secret\nmetadata: {name: key, stack: app}\nspec: {content: hush}\n",
     "kind: Stack\nmetadata: {name: app}\nspec: {prune: false}\n",
-    "kind: Image\nmetadata: {name: base, stack: app}\nspec: {reference: 'base:v1', pull: {repository: busybox}}\n",
+    "kind: Image\nmetadata: {name: b, stack: app}\nspec: {reference: 'base:v1', pull: {repository: a, tag: '1'}}\n",
     """\
 kind: Service
 metadata: {name: db, stack: app}

@@ -215,3 +215,11 @@ async def test_who_has_completed_in_every_slot_is_told_and_is_there_if_it_is_to_
         Script(([found], RUNNING), ([found], [task("1", TaskState.COMPLETE)])), reached=lambda item: told.append(item)
     )
     assert Condition.COMPLETED in told and updates[-1].state == "done"
+
+
+async def test_failures_that_the_swarm_has_forgotten_are_counted_all_the_same() -> None:
+    looks: list[Look] = [([service()], [])]
+    for number in range(10, 60):
+        looks.append(([service()], [task(str(number), TaskState.FAILED, "exit 3"), task("99", TaskState.STARTING)]))
+    with pytest.raises(errors.RolloutFailed, match=r"slot 1 failed \d+ times: exit 3"):
+        await wait(Script(*looks))
