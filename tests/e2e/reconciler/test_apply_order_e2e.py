@@ -91,7 +91,7 @@ def test_everything_that_failed_is_told_at_once_with_what_was_kept_back_and_the_
     (path / "all.yaml").write_text(text)
     done = swarm.gitops("apply", path, "--yes", check=False)
     assert done.returncode == 4, done.stderr
-    broken = r"0/1 running: slot 1 failed \d times: task: non-zero exit \(3\)"
+    broken = r"0/1 running: slot 1 failed \d+ times: task: non-zero exit \(3\)"
     for text_of_one in (
         f"service app_db: {broken}",
         f"service app_cache: {broken}",
