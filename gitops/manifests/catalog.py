@@ -64,6 +64,8 @@ class Catalog:
     images: dict[str, Item] = field(default_factory=dict)
     """Images by their reference."""
     problems: list[errors.Problem] = field(default_factory=list)
+    warnings: list[errors.Problem] = field(default_factory=list)
+    """What can be done and is hardly meant."""
     is_incomplete: bool = False
     """A file couldn't be read, so that a missing object may well be in it: references aren't judged."""
     default_networks: dict[str, Item] = field(default_factory=dict)

@@ -149,7 +149,7 @@ class DesiredSet:
     encrypted: tuple[EncryptedSource, ...] = ()
     """What was read from encrypted files."""
     warnings: tuple[errors.Problem, ...] = ()
-    """What was read and has no effect, or another one than elsewhere, with its place."""
+    """What was read and has no effect, or another one than elsewhere, or is hardly meant, with its place."""
 
     def of(self, kind: str) -> tuple[Desired, ...]:
         """The objects of a kind."""

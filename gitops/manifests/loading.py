@@ -86,7 +86,7 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
         externals=tuple(externals),
         directories=_directories(repositories, files),
         encrypted=tuple(catalog.encrypted),
-        warnings=tuple(made.warnings) if made else (),
+        warnings=(*catalog.warnings, *(made.warnings if made else ())),
     )
 
 
@@ -284,6 +284,7 @@ def _services(catalog: Catalog) -> list[Desired]:
     found = [(item, service.convert(catalog, item)) for item in items]
     if not catalog.is_incomplete:
         dependencies.check_cycles(catalog, found)
+        dependencies.warn_of_endless(catalog, found)
     return [desired for _, desired in found]
 
 

@@ -64,7 +64,8 @@ def make(request: Request, live: Live) -> Plan:
         *guards.changed_modes(steps),
         *guards.unavailable(steps, specs, predicted.forecast),
     )
-    return Plan(tuple(steps), predicted.unplaced, request.warnings, refused, predicted.forecast)
+    warnings = (*(warning.headline() for warning in request.desired.warnings), *request.warnings)
+    return Plan(tuple(steps), predicted.unplaced, warnings, refused, predicted.forecast)
 
 
 def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:

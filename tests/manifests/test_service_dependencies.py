@@ -88,3 +88,30 @@ def test_a_service_that_needs_nothing_has_no_labels_for_it(tmp_path: Path) -> No
     assert isinstance(plain.spec, ServiceSpec)
     assert not any(label.startswith("gitops.x.") for label in plain.spec.labels)
     assert plain == replace(plain, depends_on=(), deadline_ns=None)
+
+
+@pytest.mark.parametrize(
+    ("deploy", "is_endless"),
+    [
+        ("{}", True),
+        ("{mode: global}", True),
+        ("{restart_policy: {condition: on-failure}}", False),
+        ("{restart_policy: {condition: none}}", False),
+        ("{mode: replicated-job}", False),
+    ],
+)
+def test_to_wait_for_the_end_of_what_always_starts_again_is_warned_of(
+    tmp_path: Path, deploy: str, is_endless: bool
+) -> None:
+    wait = "depends_on: {first: {condition: completed_successfully}}"
+    (tmp_path / "a.yaml").write_text(
+        f"apiVersion: gitops/v1\nkind: Service\nmetadata: {{name: first}}\nspec: {{image: a, deploy: {deploy}}}\n---\n"
+        f"apiVersion: gitops/v1\nkind: Service\nmetadata: {{name: then}}\nspec: {{image: a, {wait}}}\n"
+    )
+    warnings = manifests.load(tmp_path).warnings
+    assert bool(warnings) is is_endless
+    if warnings:
+        assert warnings[0].headline() == (
+            "a.yaml:9:38: spec.depends_on.first: first never completes: it starts again whenever it ends (a.yaml:1),"
+            " give it restart: on-failure, or deploy.mode: replicated-job"
+        )

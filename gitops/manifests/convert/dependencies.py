@@ -69,6 +69,22 @@ def check_cycles(catalog: Catalog, services: Sequence[tuple[Item, Desired]]) -> 
             _report(catalog, by_name, chain)
 
 
+def warn_of_endless(catalog: Catalog, services: Sequence[tuple[Item, Desired]]) -> None:
+    """Warn where a service waits for one to complete which always starts again."""
+    by_name = {desired.engine_name: desired for _, desired in services}
+    for item, desired in services:
+        for dependency in desired.depends_on:
+            other = by_name.get(dependency.engine_name)
+            if dependency.condition == "completed_successfully" and other is not None and _starts_again(other):
+                reason = f"{other.engine_name} never completes: it starts again whenever it ends ({other.position})"
+                hint = "give it restart: on-failure, or deploy.mode: replicated-job"
+                catalog.warnings.append(item.document.problem(Issue(_edge(item, other.engine_name)[1], reason, hint)))
+
+
+def _starts_again(desired: Desired) -> bool:
+    return bool(desired.canonical["deploy"]["restart_policy"]["condition"] == "any")
+
+
 def _cycles(by_name: dict[str, tuple[Item, Desired]], start: str, done: set[str]) -> Iterator[list[str]]:
     """Depth first without recursion, since chains may be long; `done` is what needn't be entered again."""
     path: list[str] = []
