@@ -35,6 +35,7 @@ check: dev                      ## format, lint, types, import contracts, schema
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m gitops.manifests.schema --check
+	$(BIN)/python -m gitops.manifests.compose.reference --check
 
 format: dev
 	$(BIN)/ruff format .
@@ -42,6 +43,7 @@ format: dev
 
 schemas: dev
 	$(BIN)/python -m gitops.manifests.schema
+	$(BIN)/python -m gitops.manifests.compose.reference
 
 test: root test-unit test-e2e   ## all tests, the ones with real containers included
 	@echo "All tests passed. Left to \`make soak\`: the long repetitions of the fault tests (pytest -m soak)."

@@ -75,6 +75,7 @@ def apply(
     prepared = common.with_client(host, prepare)
     if kept is not None:
         planfile.check(kept, prepared)
+    common.tell_warnings(prepared.request.desired.warnings)
     click.echo(output.plan_text(prepared, common.place(host)))
     if output.verdict(prepared.plan) == "changes":
         common.ask("Apply this?", yes)

@@ -42,6 +42,7 @@ _COMMANDS = {
     "secret": _Lazy("gitops.cli.secrets", "secret", "Files of secrets: check whether yours open, encrypt one."),
     "why": _Lazy("gitops.cli.explaining", "why", "Explain what a service lacks, link by link."),
     "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
+    "compose": _Lazy("gitops.cli.compose", "compose", "Print what is honoured of Compose files, key by key."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
 }
 

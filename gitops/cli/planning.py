@@ -63,6 +63,7 @@ def diff(
     prepared = common.with_client(host, run)
     if out is not None:
         planfile.write(out, prepared, planfile.Given(path, env, planfile.names(sets), take_over, allow_empty))
+    common.tell_warnings(prepared.request.desired.warnings)
     click.echo(_printed(prepared, form, common.place(host)))
     if prepared.plan.refused:
         return _REFUSED

@@ -159,6 +159,8 @@ def make(project: Project, stack: str, profiles: frozenset[str], origin: Source)
     made = Made([], [], [])
     values = project.values
     active, inactive = _active(values.get("services") or {}, profiles)
+    for circle in _circles(active):
+        made.warnings.append(project.problem(circle))
     context = Context(stack, project.directory, project.inputs, project.variables, active, frozenset(inactive))
     for name in inactive:
         if "provider" in (values["services"] or {})[name]:
@@ -172,7 +174,7 @@ def make(project: Project, stack: str, profiles: frozenset[str], origin: Source)
             if section == "services":
                 if name not in active:
                     continue
-                translation = services.translate(name, value, context)
+                translation = services.translate(name, active[name], context)
             else:
                 translation = _TRANSLATE[section](name, value or {})
             _add(
@@ -199,6 +201,34 @@ def _active(found: dict[str, dict[str, Any]], profiles: frozenset[str]) -> tuple
         else:
             inactive.append(name)
     return active, inactive
+
+
+def _circles(found: dict[str, dict[str, Any]]) -> Iterator[Issue]:
+    """What closes a circle of `depends_on` is taken out: nobody can wait for himself, and swarms start all at once."""
+    done: set[str] = set()
+    for start in found:
+        path: list[str] = []
+        todo = [(start, True)]
+        while todo:
+            name, is_entry = todo.pop()
+            if not is_entry:
+                done.add(path.pop())
+                continue
+            if name in done or name in path or name not in found:
+                continue
+            path.append(name)
+            todo.append((name, False))
+            given = found[name].get("depends_on") or ()
+            closing = [other for other in given if other in path]
+            for other in closing:
+                chain = " -> ".join([*path[path.index(other) :], other])
+                reason = f"is left out: services can't wait for each other: {chain}"
+                yield Issue(("services", name, "depends_on", other), reason, "cut the circle", on_key=True)
+            if closing:
+                kept = [other for other in given if other not in closing]
+                found[name] = {**found[name], "depends_on": kept if isinstance(given, list) else
+                               {other: given[other] for other in kept}}  # fmt: skip
+            todo += [(other, True) for other in given if other not in closing]
 
 
 def _add(

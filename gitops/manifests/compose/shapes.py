@@ -241,7 +241,7 @@ def fields(
             if status == "honoured" or status == "emulated":
                 if checked is not DROPPED:
                     result[name] = checked
-            elif status != "meaningless" and checked not in _NOTHING:
+            elif status != "meaningless" and each not in _NOTHING and checked is not False:
                 found = Issue((*path, name), _said(key), key.note, on_key=True)
                 (report.warnings if status == "warned" else report.issues).append(found)
         for name in required:
@@ -252,7 +252,7 @@ def fields(
     return Shape({dict: check}, "a map", table)
 
 
-_NOTHING: tuple[Any, ...] = (None, False, "", [], {}, DROPPED)
+_NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 """Values of a key that ask for nothing, so that nothing is lost without them."""
 
 
