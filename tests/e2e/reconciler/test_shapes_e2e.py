@@ -87,6 +87,12 @@ SHAPES = {
     placement: {constraints: [node.role == manager, node.labels.zone != a], preferences: [{spread: node.labels.zone}],
                 max_replicas_per_node: 2}""",
 }
+NOWHERE = "placement: {constraints: [node.labels.nowhere == yes]}"
+MODES = {
+    "everywhere": f"{{mode: global, {NOWHERE}, update_config: {{parallelism: 2}}}}",
+    "job": "{mode: replicated-job, replicas: 0, max_concurrent: 3, restart_policy: {condition: none}}",
+    "job-each": f"{{mode: global-job, {NOWHERE}}}",
+}
 OTHERS = """
 apiVersion: gitops/v1
 kind: Network
@@ -125,8 +131,10 @@ spec: {content: '{{env "SELF"}} on {{.Node.ID}}', template_driver: golang}
 PROFILE = json.dumps({"defaultAction": "SCMP_ACT_ALLOW"})
 
 
+HEAD = "apiVersion: gitops/v1\nkind: Service\nmetadata: {{name: {name}, stack: app}}\nspec:\n  image: app:v1"
+
+
 def manifest(name: str, body: str, replicas: int = 0) -> str:
-    head = f"apiVersion: gitops/v1\nkind: Service\nmetadata: {{name: {name}, stack: app}}\nspec:\n  image: app:v1"
     if body == "{}":
         body = ""
     if "  deploy: {" in body:
@@ -135,7 +143,7 @@ def manifest(name: str, body: str, replicas: int = 0) -> str:
         body = body.replace("  deploy:", f"  deploy:\n    replicas: {replicas}")
     else:
         body += f"\n  deploy: {{replicas: {replicas}}}"
-    return f"{head}{body}\n"
+    return f"{HEAD.format(name=name)}{body}\n"
 
 
 def names(host: Any) -> canonical.Names:
@@ -156,6 +164,7 @@ def applied(swarm: Any, path: Path) -> manifests.DesiredSet:
 
 def test_every_field_comes_back_from_the_engine_as_it_was_written(swarm: Any, project: Any, image: Any) -> None:
     services = {f"{name}.yaml": manifest(name, body) for name, body in SHAPES.items()}
+    services |= {f"{name}.yaml": f"{HEAD.format(name=name)}\n  deploy: {deploy}\n" for name, deploy in MODES.items()}
     path = project({"image.yaml": image("app:v1", "v1"), "others.yaml": OTHERS, "profile.json": PROFILE, **services})
     wanted = applied(swarm, path)
     known = names(swarm)
