@@ -93,6 +93,7 @@ class SystemInfo(Wire, frozen=True):
     containers_stopped: int = 0
     images: int = 0
     driver: str = ""
+    driver_status: list[list[str]] | None = None
     name: str = ""
     server_version: str = ""
     operating_system: str = ""

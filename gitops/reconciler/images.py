@@ -23,13 +23,27 @@ from gitops.oci import manifest as manifests
 class Known:
     """What is known of an image before the engine has it; `digest` is empty for a tag that a registry must resolve.
 
-    `name` is where an image that is pulled comes from, which may differ from what the manifests call it: services are
-    sent that name, so that every node knows where to get it; empty for an image that comes with the manifests.
+    `name` is where an image is pulled from or pushed to, which may differ from what the manifests call it: services are
+    sent that name, so that every node knows where to get it; empty for an image that stays with the engine.
     """
 
     digest: str = ""
+    """Of the manifest; of the config, where `is_id`."""
     image_id: str = ""
+    """The digest of the config; empty for an image that is pulled."""
     name: str = ""
+    is_id: bool = False
+    """Whether services run it by its id, since the engine has no digest for it."""
+
+    @property
+    def is_pushed(self) -> bool:
+        """Whether it goes to a registry."""
+        return bool(self.name and self.image_id)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its digest is known only when it has been pushed."""
+        return self.is_pushed and not self.digest
 
 
 class Images:
@@ -72,9 +86,10 @@ def names(item: Desired, known: Mapping[str, Known]) -> tuple[str, ...]:
 
 
 def version(item: Desired, known: Mapping[str, Known]) -> str:
-    """`name:tag@digest`; empty where no digest is known before."""
+    """`name:tag@digest`, or `name:tag#id`; empty where neither is known before."""
     found = known[item.engine_name]
-    return f"{found.name or item.engine_name}@{found.digest}" if found.digest else ""
+    mark = "#" if found.is_id else "@"
+    return f"{found.name or item.engine_name}{mark}{found.digest}" if found.digest else ""
 
 
 def _sources(items: Iterable[Desired]) -> dict[str, ImageSource]:

@@ -17,7 +17,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import groups, predefined, record, revisions
+from gitops.reconciler import groups, predefined, record, revisions, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Live:
     records: Mapping[str, record.Record] = field(default_factory=dict)
     revisions: Mapping[str, list[revisions.Revision]] = field(default_factory=dict)
     """By stack, newest first."""
+    target: targets.Target = field(default_factory=targets.Target)
 
     @property
     def names(self) -> canonical.Names:
@@ -68,6 +69,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         nodes = group.create_task(client.nodes())
         tasks = group.create_task(client.tasks())
         found = group.create_task(images(client, names))
+        target = group.create_task(targets.look(client))
     records = [record.parse(item) for item in configs.result() if item.spec.labels.get(labels.KIND) == "record"]
     return Live(
         services={item.spec.name: item for item in services.result()},
@@ -80,6 +82,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         tasks=tuple(tasks.result()),
         records={item.stack: item for item in records},
         revisions=revisions.parse(configs.result()),
+        target=target.result(),
     )
 
 

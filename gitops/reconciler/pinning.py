@@ -49,19 +49,20 @@ async def pin(
             none of that name either: no task could ever run it.
     """
     services = [item for item in desired.of("Service") if _is_service(item)]
+    late = {found.name for found in known.values() if found.is_late}
     wanted = {_image(item.spec, known): _live_image(item, live) for item in services}
-    names = sorted(wanted)
+    names = sorted(wanted.keys() - late)
     digests = {found.name or name: found.digest for name, found in known.items()}
     lookup = _Lookup(client, digests, credentials)
     found = await asyncio.gather(*(lookup.find(name, wanted[name]) for name in names))
     pins = dict(zip(names, found, strict=True))
+    warnings = _warnings(pins)
+    pins |= {name: _Pin() for name in late}
     if problems := [
         _problem(item, pin.error) for item in services if (pin := pins[_image(item.spec, known)]).is_hopeless
     ]:
         raise errors.InvalidManifest(problems)
-    return Pinned(
-        replaced(desired, objects=tuple(_pinned(item, pins, known) for item in desired.objects)), _warnings(pins)
-    )
+    return Pinned(replaced(desired, objects=tuple(_pinned(item, pins, known) for item in desired.objects)), warnings)
 
 
 def _warnings(pins: Mapping[str, _Pin]) -> tuple[str, ...]:
@@ -179,6 +180,8 @@ def _pinned(item: Desired, pins: Mapping[str, _Pin], known: Mapping[str, Known])
     name = _image(item.spec, known)
     digest = pins[name].digest
     text = f"{name}@{digest}" if digest and "@" not in name else name
+    if name in known and known[name].is_id:
+        text = digest
     spec = item.spec
     assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None
     container = replace(spec.task_template.container_spec, image=text)

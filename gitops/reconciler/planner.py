@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
-from gitops.reconciler import effects, guards, images, imagesteps, prediction, pruning, versions
+from gitops.reconciler import effects, guards, images, imagesteps, prediction, pruning, targets, versions
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, causes, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
@@ -63,8 +63,11 @@ def make(request: Request, live: Live) -> Plan:
         *guards.refusals(steps, request.desired, live, removed),
         *guards.changed_modes(steps),
         *guards.unavailable(steps, specs, predicted.forecast),
+        *targets.refusals(request.desired, live.target, len(live.nodes)),
     )
     warnings = (*(warning.headline() for warning in request.desired.warnings), *request.warnings)
+    if any(step.action is not Action.NONE for step in steps):
+        warnings += tuple(targets.warnings(request.desired, live.target, len(live.nodes)))
     return Plan(tuple(steps), predicted.unplaced, warnings, refused, predicted.forecast)
 
 

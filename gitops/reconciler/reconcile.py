@@ -13,7 +13,19 @@ from typing import Any
 
 from gitops import client as clients
 from gitops import errors, manifests
-from gitops.reconciler import apply, credentials, images, live, pinning, planner, record, revisions, stored, versions
+from gitops.reconciler import (
+    apply,
+    credentials,
+    images,
+    live,
+    pinning,
+    planner,
+    record,
+    revisions,
+    stored,
+    targets,
+    versions,
+)
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.recorder import Recorder
@@ -79,6 +91,7 @@ class Reconciler:
         known = await asyncio.to_thread(self._images.resolve, desired.of("Image"))
         seen = await live.read(self._client, self._image_names(desired))
         seen = await self._with_recorded_images(seen, source)
+        known = targets.adapt(known, desired.of("Image"), seen.images, seen.target)
         stacks = self._stacks(desired, seen, source)
         pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
         key = _fingerprint(self._options.load.secret_key)

@@ -53,7 +53,7 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     needs: list[tuple[str, str]] = []
     depends_on: list[dict[str, Any]] = []
     deadline_ns: int | None = None
-    image: dict[str, str] = {}
+    image: dict[str, Any] = {}
     """Of an image: its digest, its id, and the name that it is pulled by."""
 
     @property

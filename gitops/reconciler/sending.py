@@ -29,6 +29,7 @@ from gitops.objects.service import (
     Service,
     ServiceSpec,
 )
+from gitops.oci import digest as digests
 from gitops.reconciler import images, planner, ports, predefined
 from gitops.reconciler.graph import spec_of
 from gitops.reconciler.live import Live
@@ -184,7 +185,8 @@ class Sender:
         for holder, given_up in released.items():
             await self._release(holder, given_up)
         spec = await self._with_ids(self._items[step.key])
-        auth = self._job.credentials(_image_of(spec))
+        image = _image_of(spec)
+        auth = None if digests.is_digest(image) else self._job.credentials(image)
         async with self._slot():
             if step.action is Action.CREATE:
                 await self._create(step, spec, auth)

@@ -6,22 +6,26 @@ manifests the version before the present one stays in any case. What is not in a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gitops.objects.service import Service, ServiceSpec
+from gitops.oci import digest as digests
 from gitops.oci import reference as references
+
+_MARK = re.compile("[@#]")
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What services name once a plan is carried out: `name@digest`, and `name:tag` where no digest is known."""
+    """What services name once a plan is carried out: `name@digest` or an id, and `name:tag` where none is known."""
 
     versions: frozenset[str]
     names: frozenset[str]
 
     def has(self, version: str) -> bool:
-        """Whether a service runs `name:tag@digest`, by whatever tag."""
+        """Whether a service runs `name:tag@digest`, by whatever tag, or `name:tag#id`."""
         return as_digest(version) in self.versions
 
 
@@ -33,7 +37,9 @@ def used(specs: Iterable[ServiceSpec | None]) -> Use:
         if container is None or not container.image:
             continue
         parsed = references.parse(container.image)
-        if parsed.digest:
+        if digests.is_digest(container.image):
+            found.add(container.image)
+        elif parsed.digest:
             found.add(f"{parsed.familiar_name}@{parsed.digest}")
         else:
             names.add(parsed.with_default_tag().familiar())
@@ -74,16 +80,18 @@ def noted(brought: Sequence[str], present: Iterable[str]) -> tuple[str, ...]:
 
 
 def name_of(version: str) -> str:
-    """`name:tag` of `name:tag@digest`."""
-    return version.partition("@")[0]
+    """`name:tag` of `name:tag@digest` or `name:tag#id`."""
+    return _MARK.split(version, maxsplit=1)[0]
 
 
 def digest_of(version: str) -> str:
-    """`digest` of `name:tag@digest`; empty where there is none."""
-    return version.partition("@")[2]
+    """`digest` of `name:tag@digest`, `id` of `name:tag#id`; empty where there is none."""
+    return version[len(name_of(version)) + 1 :]
 
 
 def as_digest(version: str) -> str:
-    """How an engine calls a version whose tag has moved on: `name@digest`."""
+    """How an engine calls a version whose tag has moved on: `name@digest`, or the id."""
+    if "#" in version:
+        return digest_of(version)
     parsed = references.parse(name_of(version))
     return f"{parsed.familiar_name}@{digest_of(version)}" if digest_of(version) else version

@@ -88,7 +88,7 @@ class Host:
 
     def api(self, path: str) -> Any:
         """GET from the daemon's socket."""
-        socket = str(self.run_root / "engine.sock")
+        socket = self.socket.removeprefix("unix://")
         done = self.run("curl", "-sS", "--fail-with-body", "--unix-socket", socket, f"http://d{path}")
         return json.loads(done.stdout)
 
@@ -135,7 +135,7 @@ class Host:
         assert self.daemon is not None
         if self.daemon.poll() is not None:
             raise AssertionError(f"the daemon ended with {self.daemon.returncode}\n{self.log.read_text()[-4000:]}")
-        socket = self.run_root / "engine.sock"
+        socket = self.socket.removeprefix("unix://")
         done = self.run("curl", "-s", "-m", "2", "--unix-socket", socket, "http://d/_ping", check=False)
         return done.stdout == "OK"
 
@@ -213,16 +213,50 @@ class Host:
             time.sleep(0.05)
 
 
+class DockerHost(Host):
+    """A host whose engine is Debian's dockerd; with `tls`, it also listens on tcp://127.0.0.1:2376 for clients with a
+    certificate."""
+
+    tls: Path | None = None
+
+    @property
+    def socket(self) -> str:
+        return f"unix://{self.run_root}/docker.sock"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "dockerd.log"
+
+    def start(self, timeout: float = 60) -> None:
+        self.run_root.mkdir(exist_ok=True)
+        words: list[str | Path] = ["dockerd", "-H", self.socket, "--cgroup-parent", f"/{self.name}"]
+        words += ["--data-root", self.data_root, "--exec-root", self.run_root / "exec"]
+        words += ["-p", self.run_root / "docker.pid", "--storage-driver", "overlay2"]
+        if self.tls:
+            words += ["-H", "tcp://127.0.0.1:2376", "--tlsverify", "--tlscacert", self.tls / "ca.pem"]
+            words += ["--tlscert", self.tls / "server.pem", "--tlskey", self.tls / "server-key.pem"]
+        self.daemon = self.spawn(*words, log=self.log)
+        self.wait(lambda: self._answers(), timeout, "dockerd does not answer")
+
+    def close(self) -> None:
+        if self.daemon is not None and self.daemon.poll() is None:
+            # It ends its containerd and its containers, which a SIGKILL would leave behind.
+            self.run("docker", "swarm", "leave", "--force", check=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop()
+        super().close()
+
+
 @pytest.fixture
-def make_host() -> Iterator[Callable[[], Host]]:
-    """Makes hosts; the daemon is the test's to start."""
+def make_host() -> Iterator[Callable[..., Host]]:
+    """Makes hosts, of the built-in engine or of another kind; the daemon is the test's to start."""
     made: list[Host] = []
 
-    def make() -> Host:
+    def make(kind: type[Host] = Host) -> Host:
         name = f"gt{os.getpid()}x{next(_numbers)}"
         subprocess.run(["ip", "netns", "add", name], check=True)
         subprocess.run(["ip", "-n", name, "link", "set", "lo", "up"], check=True)
-        host = Host(name, Path(tempfile.mkdtemp(prefix="gt-")))
+        host = kind(name, Path(tempfile.mkdtemp(prefix="gt-")))
         made.append(host)
         return host
 
@@ -232,7 +266,7 @@ def make_host() -> Iterator[Callable[[], Host]]:
 
 
 @pytest.fixture
-def host(make_host: Callable[[], Host]) -> Host:
+def host(make_host: Callable[..., Host]) -> Host:
     """A host whose daemon runs, in no swarm."""
     made = make_host()
     made.start()
@@ -244,6 +278,27 @@ def swarm(host: Host) -> Host:
     """A host that is a swarm of one."""
     host.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     return host
+
+
+@pytest.fixture
+def dockerd(make_host: Callable[..., Host]) -> Host:
+    """A host of a real dockerd, in no swarm."""
+    made = make_host(DockerHost)
+    made.start()
+    return made
+
+
+@pytest.fixture(params=["gitops", "dockerd"])
+def engine_host(request: pytest.FixtureRequest, make_host: Callable[..., Host]) -> Host:
+    """A swarm of one, on the built-in engine and on a real dockerd.
+
+    Judge by what both show: API state, and ports of mode host. The kernel's balancer of virtual addresses, which
+    dockerd needs for ports of mode ingress, is missing on some machines.
+    """
+    made = make_host(DockerHost if request.param == "dockerd" else Host)
+    made.start()
+    made.docker("swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377")
+    return made
 
 
 def write(directory: Path, files: dict[str, str]) -> Path:

@@ -185,7 +185,7 @@ deploy:
         "Order": "start-first",
     }
     template = base.to_builtins(spec.task_template)
-    assert spec.rollback_config == UpdateConfig(monitor=base.SECOND)
+    assert spec.rollback_config == UpdateConfig(parallelism=1, monitor=base.SECOND)
     assert template["RestartPolicy"] == {
         "Condition": "on-failure",
         "Delay": base.SECOND,

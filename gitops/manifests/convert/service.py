@@ -190,7 +190,8 @@ def _update_config(config: deploy_kind.UpdateConfig | None) -> UpdateConfig | No
     if config is None:
         return None
     return UpdateConfig(
-        parallelism=config.parallelism,
+        # Said in any case: Docker takes a config without it for 0, which is all at once.
+        parallelism=defaults.UPDATE_PARALLELISM if config.parallelism is None else config.parallelism,
         delay=config.delay or 0,
         failure_action=config.failure_action or "",
         monitor=config.monitor,
