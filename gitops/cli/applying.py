@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @common.take_over_option
 @common.allow_empty_option
 @common.timeout_option
+@common.on_failure_option
+@common.ignore_suspend_option
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.option(
     "--manifests",
@@ -41,6 +43,8 @@ def apply(
     take_over: bool,
     allow_empty: bool,
     timeout_s: float,
+    on_failure: str,
+    ignore_suspend: bool,
     yes: bool,
     place: Path | None,
     start_engine: bool,
@@ -63,7 +67,9 @@ def apply(
     load_options = common.load_options(env, sets, allowed)
     manifests.load(common.existing(path), load_options)  # so that a mistake is told before an engine is started
     starting.ensure(host, start_engine=start_engine, yes=yes)
-    options = common.reconcile_options(load_options, take_over, allow_empty, timeout_s)
+    options = common.reconcile_options(
+        load_options, take_over, allow_empty, timeout_s, on_failure=on_failure, ignore_suspend=ignore_suspend
+    )
 
     async def prepare(client: EngineClient) -> Prepared:
         return await Reconciler(client, options).prepare(source.of_path(path))

@@ -79,6 +79,15 @@ path_argument = click.argument("path", type=click.Path(path_type=Path))
 take_over_option = click.option("--take-over", is_flag=True, help="Take a stack over from another source.")
 allow_empty_option = click.option("--allow-empty", is_flag=True, help="Do it though there are no manifests at all.")
 
+ignore_suspend_option = click.option("--ignore-suspend", is_flag=True, help="Do it though the stack is suspended.")
+on_failure_option = click.option(
+    "--on-failure",
+    type=click.Choice(["stop", "rollback"]),
+    default="stop",
+    show_default=True,
+    help="When a rollout fails: leave things as they are, or bring all back to the last healthy revision.",
+)
+
 
 class Seconds(click.ParamType[float]):
     """A time as `30s`, `1m30s` or `500ms`; a number alone is seconds. It must be more than nothing."""
@@ -151,10 +160,13 @@ def commit_options(env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -
     return manifests.LoadOptions(env=env, sets=sets, allow_host_paths=allowed, opens_sops=False)
 
 
-def reconcile_options(load: LoadOptions, take_over: bool, allow_empty: bool, timeout_s: float = 600.0) -> Options:
-    from gitops.reconciler import reconcile
+def reconcile_options(
+    load: LoadOptions, take_over: bool, allow_empty: bool, timeout_s: float = 600.0, **more: Any
+) -> Options:
+    """The options of a run; `more` are fields of `reconcile.Options` by name."""
+    from gitops.reconciler import lease, reconcile
 
-    return reconcile.Options(load, take_over, allow_empty, timeout_s)
+    return reconcile.Options(load, take_over, allow_empty, timeout_s, lease_s=lease.ttl_s(), **more)
 
 
 def existing(path: Path | None) -> Path:

@@ -18,6 +18,7 @@ from gitops.cli import common
 @common.take_over_option
 @common.allow_empty_option
 @common.timeout_option
+@common.on_failure_option
 @click.option("--repo", metavar="URL", help="Follow a git repository instead of a path: https, ssh or file.")
 @click.option("--ref", default="", metavar="REF", help="Branch, tag or commit; the default branch if not given.")
 @click.option("--path", "directory", default="", metavar="DIR", help="The directory of manifests in the repository.")
@@ -39,6 +40,7 @@ def watch(
     take_over: bool,
     allow_empty: bool,
     timeout_s: float,
+    on_failure: str,
     repo: str | None,
     ref: str,
     directory: str,
@@ -55,7 +57,10 @@ def watch(
     if path is not None and (ref or directory):
         raise click.UsageError("--ref and --path go with --repo")
     load_options = common.load_options(env, sets, allowed, allow_host=repo is None)
-    options = WatchOptions(common.reconcile_options(load_options, take_over, allow_empty, timeout_s), interval_s, once)
+    reconcile = common.reconcile_options(
+        load_options, take_over, allow_empty, timeout_s, on_failure=on_failure, gives_way=True
+    )
+    options = WatchOptions(reconcile, interval_s, once)
     origin = origins.RepositoryOrigin(repo, ref, directory) if repo else origins.PathOrigin(common.existing(path))
 
     def say(text: str) -> None:

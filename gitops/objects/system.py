@@ -103,6 +103,7 @@ class SystemInfo(Wire, frozen=True):
     cgroup_version: str = ""
     ncpu: int = msgspec.field(name="NCPU", default=0)
     mem_total: int = 0
+    system_time: str = ""
     swarm: SwarmInfo = msgspec.field(default_factory=SwarmInfo)
     warnings: list[str] | None = None
     labels: list[str] | None = None

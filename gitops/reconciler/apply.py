@@ -80,7 +80,7 @@ class _Apply:
         self._job = job
         self._report = report
         self._sender = Sender(client, job, report)
-        self._looks = Looks(client, self._sender.ask)
+        self._looks = Looks(client, self._sender.look)
         self._nodes: dict[Key, _Node] = {}
         self._graph = graph.changes(job.plan, job.request.desired, job.live)
         self._removed: set[str] = set()

@@ -87,9 +87,13 @@ def names(item: Desired, known: Mapping[str, Known]) -> tuple[str, ...]:
 
 def version(item: Desired, known: Mapping[str, Known]) -> str:
     """`name:tag@digest`, or `name:tag#id`; empty where neither is known before."""
-    found = known[item.engine_name]
+    return version_of(item.engine_name, known[item.engine_name])
+
+
+def version_of(reference: str, found: Known) -> str:
+    """The same, of an image of that reference."""
     mark = "#" if found.is_id else "@"
-    return f"{found.name or item.engine_name}{mark}{found.digest}" if found.digest else ""
+    return f"{found.name or reference}{mark}{found.digest}" if found.digest else ""
 
 
 def _sources(items: Iterable[Desired]) -> dict[str, ImageSource]:

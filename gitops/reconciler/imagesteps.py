@@ -35,17 +35,19 @@ def _pushing(base: Step, known: Known, image: ImageInspect) -> Step:
     return replace(base, action=Action.UPDATE, reason=Reason.CHANGED, changes=(change,))
 
 
-def obsolete(step: Step, records: list[Record], known: Known, use: versions.Use) -> Step:
+def obsolete(step: Step, records: list[Record], known: Known, use: versions.Use, kept: versions.Kept) -> Step:
     """The step of an image, with its former versions that nothing needs any more."""
     brought = [item for found in records for item in found.brought]
-    found = versions.former(brought, known.name or step.engine_name, known.digest, use)
+    found = versions.former(brought, known.name or step.engine_name, known.digest, use, kept)
     return replace(step, obsolete=tuple(map(versions.as_digest, found)))
 
 
-def left(record: Record, kept: frozenset[str], use: versions.Use, reason: Reason, live: Live) -> list[Step]:
-    """The removal of what a stack brought and nothing needs any more; `kept` are the images of the manifests."""
+def left(
+    record: Record, wanted: frozenset[str], use: versions.Use, reason: Reason, live: Live, kept: versions.Kept
+) -> list[Step]:
+    """The removal of what a stack brought and nothing needs any more; `wanted` are the images of the manifests."""
     steps = []
-    for version in versions.left(record.brought, record.images, kept, use):
+    for version in versions.left(record.brought, record.images, wanted, use, kept):
         steps += _gone(record.stack, version, reason, live)
     return steps
 

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
+from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
 from gitops.reconciler import effects, guards, images, imagesteps, prediction, pruning, targets, versions
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, causes, fields
@@ -36,6 +37,8 @@ class Request:
     warnings: tuple[str, ...] = ()
     baseline: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     """The canonical forms that were applied last, by kind and engine name; empty where that isn't known."""
+    kept: frozenset[tuple[str, str]] = frozenset()
+    """Versions that a kept revision names: kind and engine name, of images `name:tag@digest`."""
 
 
 def make(request: Request, live: Live) -> Plan:
@@ -48,7 +51,7 @@ def make(request: Request, live: Live) -> Plan:
     guards.check_externals(request.desired, live)
     guards.check_owners(request.desired, live)
     steps = [_step(item, request, live) for item in request.desired.objects]
-    steps += pruning.steps(request.desired, request.stacks, live)
+    steps += pruning.steps(request.desired, request.stacks, live, request.kept)
     wanted = {item.engine_name: item.spec for item in request.desired.of("Service")}
     specs = {
         step.engine_name: settled(spec, live)
@@ -154,21 +157,23 @@ def _forms(item: Desired, live: Live) -> tuple[Mapping[str, Any] | None, Mapping
 
 
 def _versioned_step(base: Step, item: Desired, request: Request, live: Live) -> Step:
-    """A secret or config is never changed in place: a new version beside the former ones, which go afterwards."""
-    found = live.secrets if base.kind == "Secret" else live.configs
+    """A secret or config is never changed in place: a new version beside the former ones, of which those go afterwards
+    that no kept revision names."""
+    found: Mapping[str, Secret | Config] = live.secrets if base.kind == "Secret" else live.configs
     former = sorted(
         name
         for name, other in found.items()
         if live.owner(other.spec.labels) == (base.stack, base.kind, base.name) and name != base.engine_name
     )
-    base = replaced(base, obsolete=tuple(former))
+    base = replaced(base, obsolete=tuple(name for name in former if (base.kind, name) not in request.kept))
     if base.engine_name in found:
         return base
     after = _versioned_form(item)
     if not former:
         reason = Reason.REMOVED if item.key in request.baseline else Reason.MISSING
         return replaced(base, action=Action.CREATE, reason=reason, changes=_created(base.kind), after=after)
-    version = former[-1].rpartition("-")[2]
+    last = [name for name in former if (base.kind, name) in request.baseline] or former
+    version = last[-1].rpartition("-")[2]
     before = {**after, "version": version} if base.kind == "Config" else after
     change = FieldChange("version", version, base.engine_name.rpartition("-")[2])
     changes = (FieldChange("data", HIDDEN, HIDDEN, is_sensitive=True) if base.kind == "Secret" else change,)
@@ -191,12 +196,16 @@ def _with_versions(steps: list[Step], use: versions.Use, request: Request, live:
     kept = frozenset(name for item in request.desired.of("Image") for name in images.names(item, request.known))
     records = [live.records[stack] for stack in sorted(request.stacks & live.records.keys())]
     found = [
-        imagesteps.obsolete(step, records, request.known[step.engine_name], use) if step.kind == "Image" else step
+        imagesteps.obsolete(step, records, request.known[step.engine_name], use, request.kept)
+        if step.kind == "Image"
+        else step
         for step in steps
     ]
     for record in records:
         if pruning.prunes(request.desired, record.stack):
-            found += imagesteps.left(record, kept, use, pruning.reason(request.desired, record.stack), live)
+            found += imagesteps.left(
+                record, kept, use, pruning.reason(request.desired, record.stack), live, request.kept
+            )
     return found
 
 

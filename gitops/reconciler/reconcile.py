@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn
 
 from gitops import client as clients
 from gitops import errors, manifests
@@ -17,20 +18,25 @@ from gitops.reconciler import (
     apply,
     credentials,
     images,
+    lease,
     live,
     pinning,
     planner,
     record,
+    retention,
     revisions,
+    rollback,
     stored,
     targets,
     versions,
 )
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome, Record
-from gitops.reconciler.recorder import Recorder
+from gitops.reconciler.recorder import Recorder, is_due, operator
+from gitops.reconciler.revisions import Head, Revision
+from gitops.reconciler.sending import Job
 from gitops.reconciler.source import Source, revision
-from gitops.reconciler.waiting import Report
+from gitops.reconciler.waiting import Report, Update
 
 DEFAULT_TIMEOUT_S = 600.0
 """How long an apply waits for its services: a rolling update of a dozen tasks with a delay takes minutes."""
@@ -46,6 +52,11 @@ class Options:
     take_over: bool = False
     allow_empty: bool = False
     timeout_s: float = DEFAULT_TIMEOUT_S
+    on_failure: Literal["stop", "rollback"] = "stop"
+    ignore_suspend: bool = False
+    gives_way: bool = False
+    """Whether an apply of the very same state of the manifests that somebody else waits for is left alone."""
+    lease_s: float = lease.TTL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,8 @@ class Prepared:
     live: live.Live
     plan: Plan
     key: str = ""
+    rollback: Mapping[str, Head] = field(default_factory=dict)
+    """Of a rollback: the revision that each stack is brought back to."""
 
     @property
     def stacks(self) -> Sequence[str]:
@@ -69,6 +82,10 @@ class Prepared:
         return [
             found for stack in self.stacks if (found := self.live.records.get(stack)) and found.held == self.revision
         ]
+
+    def suspended(self) -> list[Record]:
+        """The records of stacks that are suspended."""
+        return [found for stack in self.stacks if (found := self.live.records.get(stack)) and found.suspended]
 
 
 class Reconciler:
@@ -96,9 +113,10 @@ class Reconciler:
         pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
         key = _fingerprint(self._options.load.secret_key)
         warnings = (*pinned.warnings, *_other_keys(desired, seen, stacks, key))
-        request = planner.Request(pinned.desired, known, stacks, warnings, _baseline(stacks, seen))
+        kept = retention.kept(seen, stacks & desired.stacks.keys())
+        request = planner.Request(pinned.desired, known, stacks, warnings, _baseline(stacks, seen), kept)
         plan = planner.make(request, seen)
-        return Prepared(source, revision(source, desired.files_read), request, seen, plan, key)
+        return _without_expired(Prepared(source, revision(source, desired.files_read), request, seen, plan, key))
 
     async def revision(self, source: Source) -> str:
         """The name of the state that the manifests of `source` have now.
@@ -114,36 +132,121 @@ class Reconciler:
         options = self._options.load
         return manifests.load(source.path, replace(options, root=source.root) if source.root else options)
 
-    async def apply(self, prepared: Prepared, report: Report) -> None:
-        """Carry out a plan and record how it ended. A revision that failed is recorded as held.
+    async def prepare_rollback(self, stack: str, number: int | None = None) -> Prepared:
+        """Plan the way back to a kept revision of a stack; without a number to the last healthy one before the present.
 
         Raises:
-            errors.Refused: something forbids the plan. errors.Unschedulable: no node can hold it. Nothing was changed.
+            errors.NotFound: there is no such stack or revision.
+            errors.Refused: something that the revision needs is gone.
+        """
+        seen = await live.read(self._client, ())
+        target = rollback.target(seen, stack, number)
+        return await self._prepare_revisions({stack: target}, seen)
+
+    async def _prepare_revisions(self, chosen: Mapping[str, Revision], seen: live.Live) -> Prepared:
+        desired, known = rollback.desired(chosen)
+        stacks = frozenset(chosen)
+        names = {*self._image_names(desired), *rollback.versions_of(desired, known)}
+        names |= {name for stack in stacks if stack in seen.records for name in _image_names(seen.records[stack])}
+        seen = replace(seen, images=await live.images(self._client, names))
+        rollback.check(chosen, desired, known, seen)
+        request = planner.Request(desired, known, stacks, (), _baseline(stacks, seen), retention.kept(seen, stacks))
+        heads = {stack: target.head for stack, target in chosen.items()}
+        plan, origin = planner.make(request, seen), rollback.source(heads, seen)
+        state = next(iter(heads.values())).revision
+        return _without_expired(Prepared(origin, state, request, seen, plan, rollback=heads))
+
+    async def apply(self, prepared: Prepared, report: Report) -> None:
+        """Carry out a plan and record how it ended. A state of the manifests that failed is recorded as held.
+
+        Raises:
+            errors.Refused: something forbids the plan, or another apply of one of its stacks goes on.
+            errors.Unschedulable: no node can hold it. Nothing was changed.
+            errors.RolloutFailed: it failed; what it was brought back to is said, where that was asked for.
             whatever `gitops.reconciler.apply.run` raises.
         """
         _check(prepared.plan)
-        recorder = Recorder(self._client, prepared, lambda stack: None)
+        self._check_suspended(prepared)
+        if not Recorder(self._client, prepared).is_needed:
+            await apply.run(self._client, self._job(prepared), report)
+            return
+        holder = f"{operator()} (process {os.getpid()})"
+        own = prepared.revision if self._options.gives_way else None
+        async with lease.hold(
+            self._client,
+            prepared.stacks,
+            holder,
+            ttl_s=self._options.lease_s,
+            seen=prepared.live.records,
+            gives_way_to=own,
+            tell=lambda stack, text: report(Update("Stack", stack, "lease", text)),
+        ) as held:
+            try:
+                await self._carry_out(prepared, report, held)
+            except (errors.RolloutFailed, errors.Unschedulable) as error:
+                if self._options.on_failure != "rollback" or prepared.rollback:
+                    raise
+                await self._roll_back(prepared, error, report, held)
+
+    async def _carry_out(self, prepared: Prepared, report: Report, held: lease.Lease) -> None:
+        recorder = Recorder(self._client, prepared, held.fence)
         await recorder.begin()
-        job = apply.Job(
+        try:
+            removed = await apply.run(self._client, self._job(prepared, held), report)
+            await self._check_again(prepared)
+        except errors.GitopsError as error:
+            if held.is_lost:
+                await recorder.finish(Outcome.INTERRUPTED, str(error))
+                raise
+            is_bad = isinstance(error, errors.RolloutFailed | errors.Unschedulable)
+            await recorder.end(Outcome.FAILED, str(error), prepared.revision if is_bad else None)
+            raise
+        except asyncio.CancelledError:
+            await _note_interruption(recorder)
+            raise
+        await recorder.end(Outcome.APPLIED, "", _held_after(prepared), removed)
+        await recorder.collect()
+
+    async def _roll_back(
+        self, failed: Prepared, error: errors.GitopsError, report: Report, held: lease.Lease
+    ) -> NoReturn:
+        """Bring every stack of a set that failed back to its last healthy revision; `held` goes on.
+
+        Raises:
+            errors.RolloutFailed: always, with what failed and what became of the way back.
+        """
+        seen = await live.read(self._client, ())
+        chosen = {stack: found for stack in failed.stacks if (found := rollback.last_healthy(seen, stack))}
+        if not chosen:
+            raise errors.RolloutFailed(f"{error}; there is no healthy revision to roll back to") from error
+        names = ", ".join(f"revision {found.number} of stack {stack!r}" for stack, found in sorted(chosen.items()))
+        report(Update("Stack", ", ".join(sorted(chosen)), "rollback", f"failed, rolled back to {names}"))
+        try:
+            back = await self._prepare_revisions(chosen, seen)
+            _check(back.plan)
+            await self._carry_out(back, report, held)
+        except errors.GitopsError as second:
+            raise errors.RolloutFailed(f"{error}; and the rollback to {names} failed: {second}") from error
+        text = f"{error}; rolled back to {names}"
+        await rollback.note(self._client, chosen, failed, text, held.fence)
+        raise errors.RolloutFailed(text) from error
+
+    def _job(self, prepared: Prepared, held: lease.Lease | None = None) -> Job:
+        return Job(
             prepared.plan,
             prepared.request,
             prepared.live,
             self._images,
             credentials.for_image,
             self._options.timeout_s,
+            held.guard if held else None,
+            held.look if held else None,
         )
-        try:
-            removed = await apply.run(self._client, job, report)
-            await self._check_again(prepared)
-        except errors.GitopsError as error:
-            held = prepared.revision if isinstance(error, errors.RolloutFailed | errors.Unschedulable) else None
-            await recorder.end(Outcome.FAILED, str(error), held)
-            raise
-        except asyncio.CancelledError:
-            await _note_interruption(recorder)
-            raise
-        await recorder.end(Outcome.APPLIED, "", "", removed)
-        await recorder.collect()
+
+    def _check_suspended(self, prepared: Prepared) -> None:
+        for found in prepared.suspended():
+            if not self._options.ignore_suspend:
+                raise errors.Refused(f"{found.suspension}: gitops resume {found.stack}, or say --ignore-suspend")
 
     async def _check_again(self, prepared: Prepared) -> None:
         """A rollout takes minutes, in which somebody else may have changed what was sent: say so, not "converged"."""
@@ -191,7 +294,7 @@ async def delete(client: clients.EngineClient, prepared: Prepared, stack: str, r
     Raises:
         whatever `gitops.reconciler.apply.run` raises.
     """
-    job = apply.Job(prepared.plan, prepared.request, prepared.live, images.Images(), lambda _: None, DEFAULT_TIMEOUT_S)
+    job = Job(prepared.plan, prepared.request, prepared.live, images.Images(), lambda _: None, DEFAULT_TIMEOUT_S)
     await apply.run(client, job, report)
     await revisions.remove(client, stack)
     await record.remove(client, stack)
@@ -215,6 +318,26 @@ async def plan_delete(client: clients.EngineClient, stack: str, *, volumes: bool
         known = ", ".join(sorted(name for name in seen.records if name)) or "none"
         raise errors.NotFound(f"no stack {stack!r} on this engine; stacks: {known}")
     return Prepared(Source("", Path()), "", request, seen, plan)
+
+
+def _without_expired(prepared: Prepared) -> Prepared:
+    """The plan with the versions that go with revisions which the new one pushes out: of this plan, not of the next."""
+    request, seen = prepared.request, prepared.live
+    due = [stack for stack in prepared.stacks if is_due(prepared, stack)]
+    remaining = retention.kept_after(seen, request.stacks & request.desired.stacks.keys(), request, due)
+    if remaining == request.kept:
+        return prepared
+    request = replace(request, kept=remaining)
+    return replace(prepared, request=request, plan=planner.make(request, seen))
+
+
+def _held_after(prepared: Prepared) -> str:
+    """What is held after a success: nothing; after a rollback, the state that it led away from."""
+    if not prepared.rollback:
+        return ""
+    former = [found for stack in prepared.stacks if (found := prepared.live.records.get(stack))]
+    states = {found.held or found.revision for found in former}
+    return next(iter(states - {prepared.revision}), "")
 
 
 async def _note_interruption(recorder: Recorder) -> None:

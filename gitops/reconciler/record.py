@@ -69,6 +69,12 @@ class Record:
     lease_fence: str = ""
     """Counts the holders: the number of the present one, or of the last."""
 
+    @property
+    def suspension(self) -> str:
+        """That the stack is suspended, and why."""
+        why = f" ({self.suspend_reason})" if self.suspend_reason else ""
+        return f"stack {self.stack!r} is suspended since {self.suspended[:16].replace('T', ' ')} UTC{why}"
+
 
 def config_name(stack: str) -> str:
     """The record's name on the engine."""
@@ -129,7 +135,7 @@ async def write(client: clients.EngineClient, stack: str, *, fence: str | None =
         config = await _find(client, name)
         former = parse(config) if config else Record(stack)
         if fence is not None and former.lease_fence != fence:
-            raise errors.Refused(f"stack {stack!r} was taken over by {former.lease_holder or 'another apply'}")
+            raise taken_over(former)
         record = replaced(former, **changes)  # type: ignore[arg-type]
         if config and record == former:
             return record
@@ -144,6 +150,12 @@ async def write(client: clients.EngineClient, stack: str, *, fence: str | None =
             if attempt == _RETRIES - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def taken_over(found: Record) -> errors.Refused:
+    """What is said to an apply whose lease is somebody else's by now."""
+    who = f"{found.lease_holder}, which applies it now" if found.lease_holder else "another apply"
+    return errors.Refused(f"stack {found.stack!r} was taken over by {who}: see gitops status")
 
 
 async def remove(client: clients.EngineClient, stack: str) -> None:

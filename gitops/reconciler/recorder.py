@@ -40,13 +40,26 @@ def operator() -> str:
 class Recorder:
     """One apply, in the records and histories of its stacks."""
 
-    def __init__(self, client: clients.EngineClient, prepared: Prepared, fence: Callable[[str], str | None]) -> None:
+    def __init__(
+        self, client: clients.EngineClient, prepared: Prepared, fence: Callable[[str], str | None] = lambda stack: None
+    ) -> None:
         """`fence` gives the fencing number that a stack's record must bear; None: whichever."""
         self._client = client
         self._prepared = prepared
         self._fence = fence
         self._revisions: dict[str, Revision] = {}
         self._now = base.format_time(time.time_ns())
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to write, here or on the engine; if not, the apply only waits."""
+        prepared = self._prepared
+        records = [prepared.live.records.get(stack) for stack in prepared.stacks]
+        return (
+            any(is_due(prepared, stack) for stack in prepared.stacks)
+            or any(found is None or found.outcome is not Outcome.APPLIED or found.held for found in records)
+            or any(step.action is not Action.NONE or step.obsolete for step in prepared.plan.steps)
+        )
 
     @property
     def has_started(self) -> bool:
@@ -56,7 +69,7 @@ class Recorder:
     async def begin(self) -> None:
         """Note that the apply goes on, before anything is changed."""
         for stack in self._prepared.stacks:
-            if self._is_due(stack):
+            if is_due(self._prepared, stack):
                 await self._end_former(stack)
                 configs = self._prepared.live.configs.values()
                 head = self._head(stack, revisions.next_number(configs, stack))
@@ -102,42 +115,37 @@ class Recorder:
                 changes["held"] = held
             await record.write(self._client, stack, fence=self._fence(stack), **changes)
 
-    def _is_due(self, stack: str) -> bool:
-        prepared = self._prepared
-        if any(step.stack == stack for step in prepared.plan.changed):
-            return True
-        former = prepared.live.records.get(stack)
-        is_noted = former is not None and former.revision == prepared.revision
-        return stack in prepared.request.desired.stacks and not (is_noted and prepared.live.revisions.get(stack))
-
     def _changes(self, stack: str, removed: frozenset[str]) -> dict[str, Any]:
         prepared, known = self._prepared, self._prepared.request.known
         former = prepared.live.records.get(stack, Record(stack))
+        back = prepared.rollback.get(stack)
         mine = [item for item in prepared.request.desired.of("Image") if item.stack == stack]
         present = filter(None, (images.version(item, known) for item in mine))
         brought = versions.noted(former.brought, present)
         changes: dict[str, Any] = {
-            "source": prepared.source.identity,
-            "commit": prepared.source.label,
-            "revision": prepared.revision,
+            "source": former.source if back else prepared.source.identity,
+            "commit": back.label if back else prepared.source.label,
+            "revision": back.revision if back else prepared.revision,
             "images": tuple(name for item in mine for name in images.names(item, known)),
             "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
-            "key": prepared.key if prepared.request.desired.of("Secret") else former.key,
+            "key": prepared.key if prepared.request.desired.of("Secret") and not back else former.key,
         }
-        if prepared.plan.changed or former.revision != prepared.revision:
+        if prepared.plan.changed or former.revision != changes["revision"]:
             changes["applied_at"] = self._now
         return changes
 
     def _head(self, stack: str, number: int) -> Head:
-        source = self._prepared.source
+        source, back = self._prepared.source, self._prepared.rollback.get(stack)
+        commit = source.commit + ("+" if source.is_dirty else "")
         return Head(
             stack,
             number,
             source=source.identity,
-            commit=source.commit + ("+" if source.is_dirty else ""),
-            author=source.author,
-            subject=source.subject,
-            revision=self._prepared.revision,
+            commit=back.commit if back else commit,
+            author=back.author if back else source.author,
+            subject=back.subject if back else source.subject,
+            revision=back.revision if back else self._prepared.revision,
+            rollback_to=back.number if back else 0,
             by=operator(),
             started_at=base.format_time(time.time_ns()),
             counts=counts(self._prepared.plan, stack),
@@ -146,6 +154,15 @@ class Recorder:
     def _body(self, stack: str) -> revisions.Body:
         request = self._prepared.request
         return stored.body(request.desired, request.known, self._prepared.plan, stack)
+
+
+def is_due(prepared: Prepared, stack: str) -> bool:
+    """Whether an apply writes a revision of a stack."""
+    if any(step.stack == stack for step in prepared.plan.changed) or stack in prepared.rollback:
+        return True
+    former = prepared.live.records.get(stack)
+    is_noted = former is not None and former.revision == prepared.revision
+    return stack in prepared.request.desired.stacks and not (is_noted and prepared.live.revisions.get(stack))
 
 
 def counts(plan: Plan, stack: str) -> dict[str, int]:

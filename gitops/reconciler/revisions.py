@@ -117,6 +117,11 @@ class Head:
         return max(0, base.parse_time(self.ended_at) - base.parse_time(self.started_at)) / base.SECOND
 
     @property
+    def label(self) -> str:
+        """The commit as people read it: twelve digits, with `+` where files differed from it."""
+        return self.commit[:12] + ("+" if self.commit.endswith("+") else "")
+
+    @property
     def is_healthy(self) -> bool:
         """Whether everything ran as asked for in the end."""
         return self.outcome is Outcome.APPLIED

@@ -30,7 +30,7 @@ from gitops.objects.service import (
     ServiceSpec,
 )
 from gitops.oci import digest as digests
-from gitops.reconciler import images, planner, ports, predefined
+from gitops.reconciler import images, planner, ports, predefined, versions
 from gitops.reconciler.graph import spec_of
 from gitops.reconciler.live import Live
 from gitops.reconciler.pinning import Credentials
@@ -56,8 +56,9 @@ class Job:
     credentials: Credentials
     timeout_s: float
     guard: Guard | None = None
-    """Asked before every write and at every look while waiting: raises errors.Refused once this apply has lost its
-    right to go on."""
+    """Asked before every write: raises errors.Refused once this apply has lost its right to go on."""
+    look: Guard | None = None
+    """The same, asked at every look while waiting."""
 
 
 class Sender:
@@ -87,11 +88,22 @@ class Sender:
         Raises:
             errors.Refused: this apply has lost its right to go on, now or before.
         """
+        await self._ask(self._job.guard)
+
+    async def look(self) -> None:
+        """Ask whether it may go on waiting.
+
+        Raises:
+            errors.Refused: this apply has lost its right to go on, now or before.
+        """
+        await self._ask(self._job.look)
+
+    async def _ask(self, guard: Guard | None) -> None:
         if self._lost is not None:
             raise self._lost
-        if self._job.guard:
+        if guard:
             try:
-                await self._job.guard()
+                await guard()
             except errors.Refused as error:
                 self._lost = error
                 raise
@@ -166,6 +178,10 @@ class Sender:
             if source.pull != source.reference:
                 await self.ask()
                 await self._client.tag_image(source.pull.partition("@")[0], source.reference)
+            return
+        if source.archive is None and source.build is None:  # of a revision: a version that the engine kept
+            kept = versions.as_digest(images.version(self._items[step.key], self._job.request.known))
+            await self._client.tag_image(kept, source.reference)
             return
         with tempfile.TemporaryDirectory(prefix="gitops-image-") as directory:
             archive = Path(directory) / "image.tar"

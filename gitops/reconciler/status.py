@@ -84,7 +84,11 @@ class StackStatus:
             ", ".join(parts),
             f"   from {found.source.removesuffix('#.')}" if found.source else "   not applied by gitops, or deleted",
         ]
-        if found.outcome in (Outcome.FAILED, Outcome.INTERRUPTED):
+        if found.outcome is Outcome.APPLYING and found.lease_holder:
+            lines.append(f"   by {found.lease_holder}")
+        if found.suspended:
+            lines.append(f"   {found.suspension}; gitops resume {self.name} lifts it")
+        if found.outcome in (Outcome.FAILED, Outcome.INTERRUPTED, Outcome.ROLLED_BACK):
             lines.append(f"   {found.message}")
         if found.held:
             lines.append(f"   revision {found.held} is held: change the manifests, or run: gitops resume {self.name}")
@@ -100,6 +104,9 @@ class StackStatus:
             "outcome": str(self.record.outcome),
             "message": self.record.message,
             "held": self.record.held,
+            "suspended": self.record.suspended,
+            "suspend_reason": self.record.suspend_reason,
+            "lease_holder": self.record.lease_holder,
             "applied_at": self.record.applied_at,
             "services": [service.to_dict() for service in self.services],
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from dataclasses import replace as replaced
 from typing import Any
 
 import msgspec
@@ -52,10 +53,7 @@ def desired(bodies: Mapping[str, Body]) -> tuple[DesiredSet, dict[str, Known]]:
     externals = [_desired(item) for found in bodies.values() for item in found.externals]
     stacks = {name: StackSettings(name, **found.settings) for name, found in bodies.items()}
     known = {
-        item.engine_name: Known(**item.image)
-        for found in bodies.values()
-        for item in found.objects
-        if item.kind == "Image"
+        item.engine_name: _known(item) for found in bodies.values() for item in found.objects if item.kind == "Image"
     }
     return DesiredSet(tuple(objects), stacks, {}, tuple(externals)), known
 
@@ -121,7 +119,7 @@ def _without_values(spec: Spec) -> Spec:
 
 def _encoded(spec: Spec) -> bytes:
     if isinstance(spec, ImageSource):
-        return base.to_json({"reference": spec.reference, "pull": spec.pull, "push": spec.push})
+        return base.to_json({"reference": spec.reference, "pull": spec.pull})
     return base.to_json(spec)
 
 
@@ -145,9 +143,15 @@ def _spec(item: Stored) -> Spec:
     if item.kind != "Image":
         spec: Spec = base.from_json(bytes(item.spec), _SPECS[item.kind])
         return spec
-    found = base.from_json(bytes(item.spec), dict[str, str])
-    pull, digest = found["pull"].partition("@")[0], item.image.get("digest", "")
-    return ImageSource(found["reference"], pull=f"{pull}@{digest}" if pull and digest else pull, push=found["push"])
+    found, known = base.from_json(bytes(item.spec), dict[str, str]), _known(item)
+    pull = known.name or found["pull"].partition("@")[0]
+    return ImageSource(found["reference"], pull=f"{pull}@{known.digest}" if pull and known.digest else pull)
+
+
+def _known(item: Stored) -> Known:
+    """What is known of an image; one that was pushed then is pulled now."""
+    found = Known(**item.image)
+    return replaced(found, image_id="") if found.is_pushed else found
 
 
 def _position(text: str) -> Position:

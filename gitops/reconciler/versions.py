@@ -1,7 +1,8 @@
 """Which images that applies of a stack brought may go again. Pure.
 
-A version stays as long as a service runs it or would be rolled back to it, and of each image that is still in the
-manifests the version before the present one stays in any case. What is not in a stack's record is nobody's business.
+A version stays as long as a service runs it or would be rolled back to it, and as long as a kept revision names it; of
+each image that is still in the manifests the version before the present one stays in any case. What is not in a stack's
+record is nobody's business.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from gitops.oci import digest as digests
 from gitops.oci import reference as references
 
 _MARK = re.compile("[@#]")
+Kept = frozenset[tuple[str, str]]
+"""What kept revisions name: kind and engine name, of images `name:tag@digest`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +62,20 @@ def after(
     return specs
 
 
-def former(brought: Sequence[str], reference: str, digest: str, use: Use) -> tuple[str, ...]:
+def former(brought: Sequence[str], reference: str, digest: str, use: Use, kept: Kept) -> tuple[str, ...]:
     """The versions of an image of the manifests that may go; `brought` has the latest last."""
     found = [item for item in brought if name_of(item) == reference and digest_of(item) != digest]
-    return tuple(item for item in found[:-1] if not use.has(item))
+    return tuple(item for item in found[:-1] if not use.has(item) and ("Image", item) not in kept)
 
 
-def left(brought: Sequence[str], images: Sequence[str], kept: frozenset[str], use: Use) -> tuple[str, ...]:
+def left(
+    brought: Sequence[str], images: Sequence[str], wanted: frozenset[str], use: Use, kept: Kept
+) -> tuple[str, ...]:
     """The versions, and where no version is known the names, of images that left the manifests and may go."""
-    versions = [item for item in brought if name_of(item) not in kept and not use.has(item)]
+    gone = [item for item in brought if name_of(item) not in wanted and not use.has(item)]
+    versions = [item for item in gone if ("Image", item) not in kept]
     known = {name_of(item) for item in brought}
-    names = [item for item in images if item not in kept and item not in known and item not in use.names]
+    names = [item for item in images if item not in wanted and item not in known and item not in use.names]
     return tuple(versions + names)
 
 

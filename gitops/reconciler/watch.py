@@ -127,6 +127,12 @@ class Watch:
                 raise errors.Refused(text)
             self._tell(text)
             return
+        if suspended := prepared.suspended():
+            text = f"{suspended[0].suspension}: nothing is done until gitops resume {suspended[0].stack}"
+            if self._options.once:
+                raise errors.Refused(text)
+            self._tell(text)
+            return
         if prepared.plan.changed and not prepared.plan.refused and not prepared.plan.unplaced:
             self._say(f"{_name(prepared)}: {summary(prepared.plan)}")
         if await self._apply(reconciler, prepared):

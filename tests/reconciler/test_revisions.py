@@ -159,7 +159,7 @@ def test_what_a_revision_asks_for_is_what_was_stored() -> None:
             deadline_ns=5,
         ),
     )
-    known = {"app_app:v1": Known("sha256:" + "b" * 64, "sha256:c", "reg.example/app:v1")}
+    known = {"app_app:v1": Known("sha256:" + "b" * 64, "", "reg.example/app:v1")}
     settings = {"app": StackSettings("app", prune=False, labels={"a": "b"})}
     body = stored.body(DesiredSet(objects, settings, {}), known, Plan(()), "app")
     data = revisions.encode(body)

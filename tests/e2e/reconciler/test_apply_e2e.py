@@ -97,7 +97,8 @@ def test_what_left_the_manifests_and_is_ours_goes_and_what_is_others_stays(
     done = swarm.gitops("apply", path, "--yes")
     assert "left the manifests" in done.stdout
     assert swarm.api("/services") == [] and swarm.containers() == []
-    assert not any(item["Spec"]["Name"].startswith("app_notes") for item in swarm.api("/configs"))
+    assert "stays for rollbacks" in done.stdout
+    assert swarm.gitops("diff", path, check=False).returncode == 0
 
 
 def test_a_config_and_a_secret_reach_the_container_and_a_change_rolls_the_service(
@@ -136,8 +137,8 @@ spec:
     swarm.gitops("apply", path, "--yes")
     assert swarm.get("http://127.0.0.1:8080/page") == "two\n"
     assert swarm.get("http://127.0.0.1:8080/key") == "zq2-quiet\n"
-    assert len([item for item in swarm.api("/configs") if item["Spec"]["Name"].startswith("app_page")]) == 1
-    assert len(swarm.api("/secrets")) == 1
+    assert len([item for item in swarm.api("/configs") if item["Spec"]["Name"].startswith("app_page")]) == 2
+    assert len(swarm.api("/secrets")) == 2, "the former version stays, for a rollback"
     for path_on_disk in swarm.directory.rglob("*"):
         if path_on_disk.is_file() and not path_on_disk.is_relative_to(swarm.run_root):
             assert b"zq2-quiet" not in path_on_disk.read_bytes(), path_on_disk

@@ -42,21 +42,23 @@ def digests(host: Any) -> set[str]:
     return {digest for item in host.api("/images/json") for digest in item["RepoDigests"]}
 
 
-def test_an_image_that_is_rebuilt_under_its_tag_rolls_and_only_one_former_version_stays(
+def test_an_image_that_is_rebuilt_under_its_tag_rolls_and_former_versions_stay_for_rollbacks(
     swarm: Any, project: Any, image: Any
 ) -> None:
     path = project({"image.yaml": image("app:v1", "one"), "web.yaml": service()})
     swarm.gitops("apply", path, "--yes")
-    for text in ("two", "three", "four"):
+    for count, text in enumerate(("two", "three", "four"), 2):
         (path / "image.yaml").write_text(image("app:v1", text))
         shown = swarm.gitops("diff", path, check=False).stdout
-        assert "app:v1 (sha256:" in shown and "2 tasks replaced, 1 at a time" in shown
+        assert "app:v1 (sha256:" in shown and "2 to update" in shown
         swarm.gitops("apply", path, "--yes")
         assert swarm.get("http://127.0.0.1:8080/") == f"{text}\n"
-        assert len(digests(swarm)) == 2, "the present and the previous version"
+        assert len(digests(swarm)) == count, "the present version and those of kept revisions"
         assert swarm.gitops("diff", path).returncode == 0
     swarm.docker("service", "rollback", "--detach", "app_web")
     swarm.wait(lambda: swarm.get("http://127.0.0.1:8080/") == "three\n", 30, "the rollback found no image")
+    swarm.gitops("rollback", "app", "1", "--yes")
+    assert swarm.get("http://127.0.0.1:8080/") == "one\n"
     swarm.gitops("delete", "app", "--yes")
     assert digests(swarm) == set()
 

@@ -1,0 +1,57 @@
+"""Which versions of images, secrets and configs stay on the engine, for kept revisions to be gone back to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from gitops import errors
+from gitops.objects.secret import Config
+from gitops.reconciler import images, planner, revisions, stored
+from gitops.reconciler.images import Known
+from gitops.reconciler.live import Live
+from gitops.reconciler.plan import Plan
+from gitops.reconciler.record import Outcome
+from gitops.reconciler.revisions import Head, Revision, Stored
+from gitops.reconciler.versions import Kept
+
+VERSIONED = ("Secret", "Config")
+
+
+def kept(seen: Live, stacks: Collection[str]) -> Kept:
+    """What the revisions of these stacks name."""
+    return _named(item for stack in stacks for item in seen.revisions.get(stack, ()))
+
+
+def kept_after(seen: Live, stacks: Collection[str], request: planner.Request, due: Collection[str]) -> Kept:
+    """What they will name once an apply has ended well and has written a revision of each stack of `due`."""
+    found: list[Revision] = []
+    for stack in stacks:
+        present = list(seen.revisions.get(stack, ()))
+        if stack in due and stack in request.desired.stacks and present:
+            coming = _coming(stack, present[0].number + 1, request)
+            present = [item for item in revisions.kept([coming, *present]) if item is not coming]
+        found += present
+    return _named(found)
+
+
+def _coming(stack: str, number: int, request: planner.Request) -> Revision:
+    body = stored.body(request.desired, request.known, Plan(()), stack)
+    return Revision(Head(stack, number, outcome=Outcome.APPLIED, digest=revisions.digest(body)), Config())
+
+
+def _named(found: Iterable[Revision]) -> Kept:
+    names = set()
+    for revision in found:
+        try:
+            names |= {name for item in revision.body.objects if (name := _version(item))}
+        except errors.Invalid:
+            continue  # damaged: nobody can go back to it
+    return frozenset(names)
+
+
+def _version(item: Stored) -> tuple[str, str] | None:
+    if item.kind in VERSIONED:
+        return item.key
+    if item.kind == "Image" and (name := images.version_of(item.engine_name, Known(**item.image))):
+        return "Image", name
+    return None
