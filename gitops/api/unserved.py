@@ -19,7 +19,6 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/images/search", "docker search"),
     ("POST", "/images/prune", "docker image prune"),
     ("GET", "/images/{name:.+}/get", "docker save"),
-    ("POST", "/images/{name:.+}/push", "docker push"),
     ("POST", "/containers/prune", "docker container prune"),
     ("POST", "/containers/{container}/attach", "docker attach (use `docker run -d` and `docker logs`)"),
     ("GET", "/containers/{container}/attach/ws", "docker attach"),

@@ -77,6 +77,31 @@ class ImageCalls:
         await self._report(lines, note)
         return names
 
+    async def push_image(
+        self, reference: str, *, auth: AuthConfig | None = None, progress: Report | None = None
+    ) -> str:
+        """Send an image to the registry of its name, which has a tag; the digest that it has there.
+
+        Raises:
+            errors.NotFound: no such image. errors.RuntimeFailure: the push broke off, or the registry refused it.
+        """
+        name, tag = split_reference(reference)
+        found: list[str] = []
+
+        def note(line: Progress) -> None:
+            if line.aux and line.aux.get("Digest"):
+                found.append(str(line.aux["Digest"]))
+            if progress is not None:
+                progress(line)
+
+        path = path_of("images", name, "push")
+        # Docker wants the header in any case, and `{}` for nobody's credentials.
+        lines = self._transport.lines("POST", path, query={"tag": tag}, auth=auth or AuthConfig())
+        await self._report(lines, note)
+        if not found:
+            raise errors.RuntimeFailure(f"the push of {reference} ended without a digest")
+        return found[-1]
+
     async def tag_image(self, name: str, new_reference: str) -> None:
         """Give an image one more name."""
         repository, tag = split_reference(new_reference)

@@ -84,7 +84,7 @@ class ErrorDetail(Full, frozen=True):
 
 
 class Progress(Wire, frozen=True):
-    """A line of the stream of a pull or load."""
+    """A line of the stream of a pull, load or push; `aux` has what a push made: Tag, Digest and Size."""
 
     status: str = msgspec.field(name="status", default="")
     id: str = msgspec.field(name="id", default="")
@@ -92,6 +92,7 @@ class Progress(Wire, frozen=True):
     stream: str = msgspec.field(name="stream", default="")
     error_detail: ErrorDetail | None = msgspec.field(name="errorDetail", default=None)
     error: str = msgspec.field(name="error", default="")
+    aux: dict[str, Any] | None = msgspec.field(name="aux", default=None)
 
 
 class AuthConfig(Full, frozen=True):

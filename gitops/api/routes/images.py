@@ -1,4 +1,4 @@
-"""Images: list, pull, load, inspect, names, removal, and what a registry holds."""
+"""Images: list, pull, load, push, inspect, names, removal, and what a registry holds."""
 
 from __future__ import annotations
 
@@ -98,6 +98,19 @@ async def _spool(request: web.Request, path: Path) -> None:
         raise errors.Invalid("the archive is empty")
 
 
+@stream
+async def push(request: web.Request) -> web.StreamResponse:
+    """`docker push`; without a tag, all tags of the repository."""
+    name, tag = _name(request), request.query.get("tag", "")
+    auth = requests.registry_auth(request)
+    images = engine_of(request).images
+
+    async def run(report: Report) -> None:
+        await images.push(f"{name}:{tag}" if tag else name, auth=auth, progress=report)
+
+    return await progress.answer(request, run)
+
+
 async def inspect(request: web.Request) -> web.Response:
     """`docker image inspect`."""
     return answers.json(engine_of(request).images.inspect(_name(request)))
@@ -142,6 +155,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/images/{name:.+}/json", inspect),
     ("GET", "/images/{name:.+}/history", history),
     ("POST", "/images/{name:.+}/tag", tag),
+    ("POST", "/images/{name:.+}/push", push),
     ("DELETE", "/images/{name:.+}", remove),
     ("GET", "/distribution/{name:.+}/json", distribution),
 ]

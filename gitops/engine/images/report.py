@@ -1,4 +1,4 @@
-"""What a pull or load tells of itself, in Docker's words and order, since clients look for them."""
+"""What a pull, load or push tells of itself, in Docker's words and order, since clients look for them."""
 
 from __future__ import annotations
 
@@ -123,3 +123,24 @@ class LayerReport:
             self._next_s = now + _EVERY_S
             detail = image.ProgressDetail(current=current, total=total)
             self._send(image.Progress(status=status, id=self._name, progress_detail=detail))
+
+
+class PushReport:
+    """The lines of one layer on its way to a registry, named by its short diff id."""
+
+    def __init__(self, send: Report, name: str) -> None:
+        self._send = send
+        self._name = name
+        self._next_s = 0.0
+
+    def say(self, status: str) -> None:
+        """One line without counts."""
+        self._send(image.Progress(status=status, id=self._name, progress_detail=image.ProgressDetail()))
+
+    def sent(self, current: int, total: int) -> None:
+        """So many bytes of the blob are sent."""
+        now = time.monotonic()
+        if now >= self._next_s or current == total:
+            self._next_s = now + _EVERY_S
+            detail = image.ProgressDetail(current=current, total=total)
+            self._send(image.Progress(status="Pushing", id=self._name, progress_detail=detail))

@@ -22,7 +22,7 @@ from gitops import config as settings
 from gitops import errors
 from gitops.engine import database as databases
 from gitops.engine import events as event_bus
-from gitops.engine.images import layout, loading, pulling, records, removal, report, staging, store, views
+from gitops.engine.images import layout, loading, pulling, pushing, records, removal, report, staging, store, views
 from gitops.engine.registry import client as registries
 from gitops.objects import image
 from gitops.oci import digest as digests
@@ -69,6 +69,7 @@ class ImageService:
         slots = max(2, len(os.sched_getaffinity(0)))
         self._staging = staging.Staging(self._store, unpacker, slots=slots, retry=self._registry.retry)
         self._puller = pulling.Puller(self._store, self._staging, self._registry, events)
+        self._pusher = pushing.Pusher(self._store, self._registry, events)
         self._loader = loading.Loader(self._store, self._staging, events)
         self._events = events
         self._running = 0
@@ -143,6 +144,34 @@ class ImageService:
                 self._idle.set()
 
     # -- registries
+
+    async def push(
+        self, reference: str, *, auth: image.AuthConfig | None = None, progress: Report | None = None
+    ) -> Strings:
+        """Send an image to the registry of its name; of a name without a tag, all that have one. Returns the digests.
+
+        Raises:
+            errors.NotFound: no image of that name, or no such repository.
+            errors.Invalid: no reference, or one with a digest.
+            errors.Denied: the registry wants other credentials.
+            errors.Unavailable: the registry can't be reached, or stopped half-way.
+            errors.Conflict: a layer isn't held as the registry would have it.
+        """
+        wanted = references.parse(reference)
+        if wanted.digest:
+            raise errors.Invalid("cannot push a digest reference")
+        names = [wanted.canonical()] if wanted.tag else sorted(self._tags_here(wanted))
+        missing = [name for name in names if name not in self._store.names]
+        if missing or not names:
+            raise errors.NotFound(f"An image does not exist locally with the tag: {wanted.familiar()}")
+        async with self._busy():
+            found = [(references.parse(name), self._store.image(self._store.names[name])) for name in names]
+            return [
+                await self._pusher.push(name, row, auth=auth, send=progress or report.silent) for name, row in found
+            ]
+
+    def _tags_here(self, repository: references.Reference) -> Iterator[str]:
+        return (name for name in self._store.names if name.startswith(f"{repository.name}:"))
 
     async def tags(self, repository: str, *, auth: image.AuthConfig | None = None) -> Strings:
         """Every tag that a repository has in its registry, for `pull -a`. Raises as `pull`."""

@@ -1,4 +1,4 @@
-"""The registry client: manifests, small blobs and tag lists of a repository, and where workers fetch layers.
+"""The registry client: manifests, small blobs and tag lists of a repository, where workers fetch layers, and pushes.
 
     registry = RegistryClient()
     repository = await registry.repository(reference, auth)
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -26,6 +27,8 @@ from gitops.objects import image
 from gitops.oci import digest as digests
 from gitops.oci import manifest as manifests
 from gitops.oci import reference as references
+
+Purpose = Literal["pull", "push"]
 
 _TAGS_A_PAGE = 1000
 _TAG_PAGES = 1000
@@ -80,23 +83,25 @@ class RegistryClient:
         """Close all connections."""
         await self._wire.close()
 
-    async def repository(self, reference: references.Reference, auth: image.AuthConfig | None = None) -> Repository:
-        """The repository of `reference`, reachable.
+    async def repository(
+        self, reference: references.Reference, auth: image.AuthConfig | None = None, *, purpose: Purpose = "pull"
+    ) -> Repository:
+        """The repository of `reference`, reachable; to push to it, credentials are shown for both directions.
 
         Raises:
             errors.Unavailable: the registry doesn't answer, or its certificate isn't trusted.
         """
         origin = self._endpoints.get(reference.domain)
         if origin is None:
-            origin = await self._find(reference)
+            origin = await self._find(reference, purpose)
             self._endpoints[reference.domain] = origin
-        return Repository(self, self._wire, origin, reference, auth)
+        return Repository(self, self._wire, origin, reference, auth, purpose)
 
     def forget(self, domain: str) -> None:
         """Look again how `domain` is reached, at its next use: after a failure it may have changed its ways."""
         self._endpoints.pop(domain, None)
 
-    async def _find(self, reference: references.Reference) -> endpoint.Endpoint:
+    async def _find(self, reference: references.Reference, purpose: Purpose) -> endpoint.Endpoint:
         ways = endpoint.candidates(reference.domain, insecure=self._insecure, directories=self._certificates)
         if len(ways) == 1:
             return ways[0]  # nothing to choose: the first request will tell
@@ -109,15 +114,17 @@ class RegistryClient:
                 if not error.is_answer:
                     break  # nobody listens, or it hangs up on TLS: the plain way tells which
             return way
-        return await self._settle(ways[-1], reference)
+        return await self._settle(ways[-1], reference, purpose)
 
-    async def _settle(self, plain: endpoint.Endpoint, reference: references.Reference) -> endpoint.Endpoint:
+    async def _settle(
+        self, plain: endpoint.Endpoint, reference: references.Reference, purpose: Purpose
+    ) -> endpoint.Endpoint:
         try:
             answer = await self._wire.retrying(lambda: self._ping(plain))
         except errors.Unavailable as error:
-            raise unreachable(reference, error) from error
+            raise unreachable(reference, error, purpose) from error
         if answer.status == 400:  # what a TLS server says to plain HTTP; it may have started in between
-            raise unreachable(reference)
+            raise unreachable(reference, None, purpose)
         return plain
 
     async def _ping(self, way: endpoint.Endpoint) -> transport.Answer:
@@ -128,7 +135,7 @@ class RegistryClient:
 
 
 class Repository:
-    """One repository of one registry, with one caller's credentials; made for one pull."""
+    """One repository of one registry, with one caller's credentials; made for one pull or push."""
 
     def __init__(
         self,
@@ -137,13 +144,16 @@ class Repository:
         origin: endpoint.Endpoint,
         reference: references.Reference,
         auth: image.AuthConfig | None,
+        purpose: Purpose,
     ) -> None:
         self.reference = reference
+        self._purpose = purpose
         self._client = client
         self._wire = wire
         self._origin = origin
         self._base = URL(f"{str(origin.url).rstrip('/')}/v2/{reference.path}", encoded=True)
-        self._authorizer = credentials.Authorizer(wire, origin, f"repository:{reference.path}:pull", auth)
+        actions = "pull" if purpose == "pull" else "pull,push"
+        self._authorizer = credentials.Authorizer(wire, origin, f"repository:{reference.path}:{actions}", auth)
 
     async def head(self, name: str) -> str | None:
         """The digest that the tag or digest `name` has now; None where the registry doesn't say.
@@ -216,21 +226,75 @@ class Repository:
     def unavailable(self, error: errors.GitopsError | None = None) -> errors.Unavailable:
         """What to raise when a fetch from here failed for good: names registry, image and the next thing to try."""
         self._client.forget(self.reference.domain)
-        return unreachable(self.reference, error)
+        return unreachable(self.reference, error, self._purpose)
+
+    # -- in the other direction
+
+    async def has_blob(self, digest: str) -> bool:
+        """Whether the repository has a blob. Raises as `manifest` does."""
+        answer = await self._request("HEAD", f"blobs/{digest}", {}, limit=0)
+        if answer.status in (200, 404):
+            return answer.status == 200
+        raise self._refused(answer, digest)
+
+    async def put_blob(
+        self, digest: str, size: int, read: Callable[[], AsyncIterator[bytes]], *, mount_from: str = ""
+    ) -> bool:
+        """Bring a blob of `size` bytes; `read` gives it from its start, again where another try is needed.
+
+        Returns whether the registry took it from its repository `mount_from` instead. Raises as `manifest` does.
+        """
+
+        async def bring() -> transport.Answer:
+            query = f"?mount={digest}&from={quote(mount_from, safe='/')}" if mount_from else ""
+            begun = await self._once("POST", f"blobs/uploads/{query}", {}, _ERROR_LIMIT)
+            if begun.status != 202:
+                return begun
+            place = begun.url.join(URL(begun.headers.get("Location", ""), encoded=True))
+            joint = "&" if place.raw_query_string else "?"
+            target = URL(f"{place}{joint}digest={quote(digest, safe=':')}", encoded=True)
+            headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+            if target.origin() == self._base.origin():
+                if header := await self._authorizer.header():
+                    headers["Authorization"] = header
+                return await self._wire.send("PUT", target, headers, begun.trust, read(), limit=_ERROR_LIMIT)
+            await self._wire.check_redirect(begun.url, target, self._origin)
+            trust = self._wire.trust_in(target)
+            return await self._wire.send("PUT", target, headers, trust, read(), limit=_ERROR_LIMIT)
+
+        answer = await self._told(bring)
+        if answer.status != 201:
+            raise self._refused(answer, digest)
+        return bool(mount_from) and answer.url.query.get("mount") == digest
+
+    async def put_manifest(self, name: str, media_type: str, data: bytes) -> None:
+        """Give a tag or digest this manifest; its blobs are there. Raises as `manifest` does."""
+        headers = {"Content-Type": media_type, "Content-Length": str(len(data))}
+        answer = await self._told(lambda: self._once("PUT", f"manifests/{name}", headers, _ERROR_LIMIT, data))
+        if answer.status not in (200, 201):
+            raise self._refused(answer, name)
+        said = answer.headers.get("Docker-Content-Digest", "")
+        if digests.is_digest(said) and said != digests.sha256(data):
+            raise errors.Invalid(f"{self._where}: the registry made {said} of the manifest {digests.sha256(data)}")
 
     @property
     def _where(self) -> str:
         return f"registry {self._origin.url.authority}, image {self.reference.familiar()}"
 
     async def _request(self, method: str, path: str, headers: Mapping[str, str], *, limit: int) -> transport.Answer:
+        return await self._told(lambda: self._once(method, path, headers, limit))
+
+    async def _told(self, call: Callable[[], Awaitable[transport.Answer]]) -> transport.Answer:
         try:
-            return await self._wire.retrying(lambda: self._once(method, path, headers, limit))
+            return await self._wire.retrying(call)
         except errors.Unavailable as error:
             raise self.unavailable(error) from error
         except errors.Denied as error:
             raise errors.Denied(f"{self._where}: {error}") from error
 
-    async def _once(self, method: str, path: str, headers: Mapping[str, str], limit: int) -> transport.Answer:
+    async def _once(
+        self, method: str, path: str, headers: Mapping[str, str], limit: int, body: bytes | None = None
+    ) -> transport.Answer:
         url = (
             self._base.join(URL(path, encoded=True))
             if path.startswith("/")
@@ -239,7 +303,11 @@ class Repository:
         for _ in range(3):
             header = await self._authorizer.header()
             sent = {**headers, "Authorization": header} if header else dict(headers)
-            answer = await self._wire.follow(method, self._origin, url, sent, limit=limit and max(limit, _ERROR_LIMIT))
+            enough = limit and max(limit, _ERROR_LIMIT)
+            if body is None:
+                answer = await self._wire.follow(method, self._origin, url, sent, limit=enough)
+            else:
+                answer = await self._wire.send(method, url, sent, self._origin.trust, body, limit=enough)
             # Only the registry itself may ask for its credentials, not where it redirects to.
             if answer.status != 401 or answer.url.origin() != self._base.origin():
                 break
@@ -249,6 +317,9 @@ class Repository:
     def _refused(self, answer: transport.Answer, name: str) -> errors.GitopsError:
         code, message = _registry_error(answer.body)
         shown = self.reference.familiar()
+        if self._purpose == "push" and (answer.status in (401, 403) or code in ("DENIED", "UNAUTHORIZED")):
+            text = f"push to {shown}: requested access to the resource is denied, log in with 'docker login'"
+            return errors.Denied(f"{text}: {message}" if message else text)
         if answer.status in (401, 403) or code in ("DENIED", "UNAUTHORIZED"):
             text = f"pull access denied for {self.reference.familiar_name}, repository does not exist or may require "
             text += f"'docker login': {message}" if message else "'docker login'"
@@ -260,7 +331,7 @@ class Repository:
             return errors.NotFound(f"{self._where}: the registry has lost the blob {name}: have the image pushed again")
         if answer.status == 404:
             return errors.NotFound(f"manifest for {shown} not found: {message or 'manifest unknown'}")
-        return errors.Invalid(f"{self._where}: the registry answered {answer.status} {message}".rstrip())
+        return errors.Invalid(f"{self._where}: the registry answered {answer.status} {code} {message}".rstrip())
 
     def _read_tags(self, answer: transport.Answer) -> list[str]:
         try:
@@ -282,15 +353,19 @@ class Repository:
         return target.raw_path_qs
 
 
-def unreachable(reference: references.Reference, error: errors.GitopsError | None = None) -> errors.Unavailable:
+def unreachable(
+    reference: references.Reference, error: errors.GitopsError | None = None, purpose: Purpose = "pull"
+) -> errors.Unavailable:
     """The error of a registry that doesn't serve, with what to try."""
     registry = endpoint.host_of(reference.domain)
     reason = f": {error}" if error else ""
     if isinstance(error, transport.TLSFailed):
         advice = f"install the registry's CA as {endpoint.CERTIFICATES[0] / registry / 'ca.crt'}"
     else:
-        advice = "check that it runs and can be reached, then pull again (what was downloaded is kept)"
-    return errors.Unavailable(f"can't pull {reference.familiar()} from the registry {registry}{reason}; {advice}")
+        kept = "what was downloaded is kept" if purpose == "pull" else "what the registry has is not sent again"
+        advice = f"check that it runs and can be reached, then {purpose} again ({kept})"
+    way = "from" if purpose == "pull" else "to"
+    return errors.Unavailable(f"can't {purpose} {reference.familiar()} {way} the registry {registry}{reason}; {advice}")
 
 
 def _accept() -> dict[str, str]:

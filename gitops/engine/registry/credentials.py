@@ -89,7 +89,9 @@ class Authorizer:
 
     async def _token(self, found: challenges.Challenge) -> tuple[str, float]:
         realm = self._realm(found.parameters.get("realm", ""))
-        fields = {"service": found.parameters.get("service", ""), "scope": found.parameters.get("scope") or self._scope}
+        # A push begins with requests for which a registry asks less than it will in the end.
+        asked = "" if self._scope.endswith(",push") else found.parameters.get("scope", "")
+        fields = {"service": found.parameters.get("service", ""), "scope": asked or self._scope}
         fields = {name: value for name, value in fields.items() if value}
 
         async def ask() -> transport.Answer:

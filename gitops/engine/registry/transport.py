@@ -2,7 +2,8 @@
 
 Promises: `Authorization` goes to the origin that it was made for and to no other; a redirect never leads from https to
 http, to a link-local address, or from elsewhere to this machine; bodies are as sent, byte for byte, so that they can be
-hashed. Connection errors, 429 and 5xx are tried again with back-off. Blobs don't pass here: workers fetch them.
+hashed. Connection errors, 429 and 5xx are tried again with back-off. Blobs that are pulled don't pass here: workers
+fetch them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
@@ -23,6 +24,8 @@ from yarl import URL
 
 from gitops import errors
 from gitops.engine.registry import endpoint
+
+Body = bytes | AsyncIterator[bytes]
 
 REDIRECTS = 10
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=30, sock_connect=15, sock_read=60)
@@ -104,7 +107,7 @@ class Transport:
             if answer.status not in _REDIRECT or not location:
                 return answer
             target = _join(url, location)
-            await self._check_redirect(url, target, origin)
+            await self.check_redirect(url, target, origin)
             if target.origin() != url.origin():
                 sent = {name: value for name, value in sent.items() if name.lower() not in ("authorization", "cookie")}
                 trust = self.trust_in(target)
@@ -115,6 +118,12 @@ class Transport:
         """Send a form; no redirect is followed. Raises as `follow` does."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return await self._exchange("POST", url, headers, origin.trust, limit, form)
+
+    async def send(
+        self, method: str, url: URL, headers: Mapping[str, str], trust: endpoint.Trust, body: Body, *, limit: int
+    ) -> Answer:
+        """Send a body of which `headers` say the length; no redirect is followed. Raises as `follow` does."""
+        return await self._exchange(method, url, headers, trust, limit, body)
 
     async def retrying(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """`call`, again after `Again`, until it succeeds or the attempts are used up; then its last error."""
@@ -136,7 +145,7 @@ class Transport:
         headers: Mapping[str, str],
         trust: endpoint.Trust,
         limit: int,
-        data: bytes | None = None,
+        data: Body | None = None,
     ) -> Answer:
         where = url.authority
         try:
@@ -152,7 +161,12 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Again(f"{where}: {_reason(error)}") from error
 
-    async def _check_redirect(self, source: URL, target: URL, origin: endpoint.Endpoint) -> None:
+    async def check_redirect(self, source: URL, target: URL, origin: endpoint.Endpoint) -> None:
+        """See that the answer from `source` may send us on to `target`.
+
+        Raises:
+            errors.Invalid: it may not.
+        """
         if target.scheme not in ("http", "https") or not target.host:
             raise errors.Invalid(f"{source.authority} redirects to what is no HTTP address")
         if source.scheme == "https" and target.scheme == "http":

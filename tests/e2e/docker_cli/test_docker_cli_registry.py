@@ -59,6 +59,56 @@ def test_a_tag_that_is_not_there_has_docker_s_text(host: Any, registry: str) -> 
     assert f"manifest for {registry}/app:9 not found" in done.stderr
 
 
+def in_registry(host: Any, name: str) -> str:
+    shown = host.run("skopeo", "inspect", "--tls-verify=false", f"docker://{name}").stdout
+    return str(json.loads(shown)["Digest"])
+
+
+def test_a_push_keeps_the_digest_and_sends_nothing_twice(
+    host: Any, registry: str, archive: Callable[[str], Path]
+) -> None:
+    host.docker("load", "-i", str(archive("local:1")))
+    host.docker("tag", "local:1", f"{registry}/team/local:v1")
+    first = host.docker("push", f"{registry}/team/local:v1")
+    digest = in_registry(host, f"{registry}/team/local:v1")
+    assert f"The push refers to repository [{registry}/team/local]" in first and "Pushed" in first
+    assert f"v1: digest: {digest} size: " in first
+    assert f"{registry}/team/local@{digest}" in host.docker("inspect", "-f", "{{.RepoDigests}}", "local:1")
+    assert "Layer already exists" in host.docker("push", f"{registry}/team/local:v1")
+    # What is pulled again is the same, and what came from a registry goes on under its own digest.
+    host.docker("rmi", "-f", "local:1", f"{registry}/team/local:v1")
+    host.docker("pull", f"{registry}/team/local@{digest}")
+    host.docker("pull", f"{registry}/app:1")
+    host.docker("tag", f"{registry}/app:1", f"{registry}/copy:9")
+    assert "Mounted from app" in host.docker("push", f"{registry}/copy:9")
+    assert in_registry(host, f"{registry}/copy:9") == in_registry(host, f"{registry}/app:1")
+
+
+def test_a_push_of_all_tags_and_of_none(host: Any, registry: str, archive: Callable[[str], Path]) -> None:
+    host.docker("load", "-i", str(archive("local:1")))
+    for tag in ("a", "b"):
+        host.docker("tag", "local:1", f"{registry}/many:{tag}")
+    assert host.docker("push", "-a", f"{registry}/many").count("digest: sha256:") == 2
+    assert set(json.loads(host.get(f"http://{registry}/v2/many/tags/list"))["tags"]) == {"a", "b"}
+    done = host.run("docker", "push", f"{registry}/many:c", check=False)
+    assert done.returncode == 1 and f"An image does not exist locally with the tag: {registry}/many" in done.stderr
+
+
+def test_a_push_wants_the_registry_s_credentials(
+    host: Any, guarded: str, archive: Callable[[str], Path], tmp_path: Path
+) -> None:
+    host.docker("load", "-i", str(archive("local:1")))
+    host.docker("tag", "local:1", f"{guarded}/local:1")
+    done = host.run("docker", "push", f"{guarded}/local:1", check=False)
+    assert done.returncode == 1 and "no basic auth credentials" in done.stderr
+    config = Path(host.environment["DOCKER_CONFIG"]) / "config.json"
+    config.parent.mkdir(exist_ok=True)
+    auth = base64.b64encode(f"alice:{PASSWORD}".encode()).decode()
+    config.write_text(json.dumps({"auths": {guarded: {"auth": auth}}}))
+    assert "digest: sha256:" in host.docker("push", f"{guarded}/local:1")
+    assert PASSWORD not in host.log.read_text() and auth not in host.log.read_text()
+
+
 @pytest.fixture
 def guarded(host: Any, archive: Callable[[str], Path], tmp_path: Path) -> str:
     """The address of a registry that holds app:1 for alice only."""

@@ -45,6 +45,8 @@ class Registry:
     """Asked first; its answer, if it gives one, is the answer."""
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    upload_to: str = ""
+    """Where blobs are to be sent, if not to itself."""
     forms: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -75,6 +77,8 @@ class Registry:
             return web.json_response({})
         _, _, rest = request.path.partition("/v2/")
         path, kind, name = rest.rsplit("/", 2)
+        if request.method in ("POST", "PUT"):
+            return await self._upload(request, path, kind, name)
         if kind == "manifests":
             return self._manifest(name)
         if kind == "blobs":
@@ -106,6 +110,21 @@ class Registry:
         token = f"token-{len(self.tokens)}"
         self.tokens.add(token)
         return web.json_response({"access_token": token, "expires_in": self.token_life_s})
+
+    async def _upload(self, request: web.Request, path: str, kind: str, name: str) -> web.Response:
+        if kind == "manifests":
+            data = await request.read()
+            digest = self.add(name, data, request.headers["Content-Type"])
+            return web.Response(status=201, headers={"Docker-Content-Digest": digest})
+        if request.method == "POST":
+            if request.query.get("mount") in self.blobs:
+                return web.Response(status=201)
+            where = self.upload_to or f"/v2/{path}/uploads/one"
+            return web.Response(status=202, headers={"Location": f"{where}?state=a%2Fb"})
+        assert request.query["state"] == "a/b"
+        if self.add_blob(await request.read()) != request.query["digest"]:
+            return _error(400, "DIGEST_INVALID")
+        return web.Response(status=201)
 
     def _manifest(self, name: str) -> web.Response:
         if name not in self.manifests:

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import json
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
@@ -16,6 +18,7 @@ from gitops import errors
 from gitops.engine.registry import client as clients
 from gitops.engine.registry import endpoint
 from gitops.objects import image
+from gitops.oci import digest as digests
 from gitops.oci import manifest as manifests
 from gitops.oci import reference as references
 
@@ -431,3 +434,89 @@ async def test_an_error_of_a_registry_is_shown_without_its_control_characters(se
     with pytest.raises(errors.NotFound) as caught:
         await (await open_repository(connect, registry)).manifest("1")
     assert "\x1b" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+# -- pushes
+
+
+async def push_to(connect: Any, registry: Any, auth: image.AuthConfig | None = None) -> clients.Repository:
+    repository: clients.Repository = await connect().repository(named(registry), auth, purpose="push")
+    return repository
+
+
+async def blocks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+async def put(repository: clients.Repository, data: bytes, mount_from: str = "") -> bool:
+    digest = digests.sha256(data)
+    return await repository.put_blob(digest, len(data), lambda: blocks(data[:3], data[3:]), mount_from=mount_from)
+
+
+async def test_a_blob_and_a_manifest_get_there_with_one_token_for_both_directions(serve: Any, connect: Any) -> None:
+    registry = await serve()
+    registry.auth = "bearer"
+    repository = await push_to(connect, registry)
+    assert not await repository.has_blob(digests.sha256(b"a layer"))
+    assert await put(repository, b"a layer") is False
+    assert await repository.has_blob(digests.sha256(b"a layer"))
+    await repository.put_manifest("1", manifests.OCI_MANIFEST, DATA)
+    assert registry.blobs[digests.sha256(b"a layer")] == b"a layer"
+    assert registry.manifests["1"] == (manifests.OCI_MANIFEST, DATA)
+    (asked,) = [path for path in registry.paths() if path.startswith("/token")]
+    assert "pull,push" in unquote(asked)
+
+
+async def test_a_blob_of_another_repository_is_mounted_and_one_that_is_not_there_is_sent(
+    serve: Any, connect: Any
+) -> None:
+    registry = await serve()
+    registry.add_blob(b"known")
+    repository = await push_to(connect, registry)
+    assert await put(repository, b"known", "other/app") is True
+    assert await put(repository, b"unknown", "other/app") is False
+    assert registry.blobs.keys() == {digests.sha256(b"known"), digests.sha256(b"unknown")}
+
+
+async def test_an_upload_that_breaks_off_is_begun_again(serve: Any, connect: Any) -> None:
+    registry = await serve()
+    failures = 2
+
+    async def fail(request: web.Request) -> web.StreamResponse | None:
+        nonlocal failures
+        if request.method == "PUT" and failures:
+            failures -= 1
+            await request.read()
+            return web.Response(status=503)
+        return None
+
+    registry.hook = fail
+    await put(await push_to(connect, registry), b"a layer")
+    assert registry.blobs.keys() == {digests.sha256(b"a layer")} and not failures
+
+
+async def test_an_upload_goes_elsewhere_without_our_credentials_and_never_to_a_link_local_address(
+    serve: Any, connect: Any
+) -> None:
+    registry, other = await serve(), await serve()
+    registry.auth, registry.users = "basic", {"alice": PASSWORD}
+    registry.upload_to = f"{other.url}/v2/app/uploads/one"
+    await put(await push_to(connect, registry, alice()), b"a layer")
+    assert other.blobs and not registry.blobs
+    assert not any("Authorization" in headers for _, _, headers in other.seen)
+    registry.upload_to = "http://169.254.169.254/latest"
+    with pytest.raises(errors.Invalid, match="not followed"):
+        await put(await push_to(connect, registry, alice()), b"a layer")
+
+
+async def test_who_may_not_push_is_told_so(serve: Any, connect: Any) -> None:
+    registry = await serve()
+
+    async def deny(request: web.Request) -> web.StreamResponse | None:
+        body = {"errors": [{"code": "DENIED", "message": "read only"}]}
+        return web.json_response(body, status=403) if request.method == "POST" else None
+
+    registry.hook = deny
+    with pytest.raises(errors.Denied, match="denied, log in with 'docker login': read only"):
+        await put(await push_to(connect, registry), b"a layer")
