@@ -104,6 +104,7 @@ def evaluate(
         running=sum(_is_running(task, nodes) for task in live),
         desired=desired,
         stale=sum(_is_wanted(task) and not task.status.state.is_terminal for task in former),
+        leaving=sum(_is_leaving(task, nodes) for task in (*current, *former)),
     )
     verdict, reason = _judge(seen)
     return Progress(
@@ -126,7 +127,7 @@ def replicas(service: Service) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a verdict is made of; `stale` tasks are of a former spec and not told to go yet."""
+    """What a verdict is made of; `stale` tasks are of a former spec and not told to go yet, `leaving` ones are."""
 
     service: Service
     current: Sequence[Task]
@@ -136,6 +137,7 @@ class _Seen:
     running: int
     desired: int
     stale: int
+    leaving: int
 
     @property
     def update(self) -> str:
@@ -160,7 +162,8 @@ def _judge(seen: _Seen) -> tuple[Verdict, str]:
     blocked = [
         task for task in seen.live if task.status.state is TaskState.PENDING and "no suitable node" in task.status.err
     ]
-    if blocked:
+    # What is about to leave makes room: a port of its node, memory.
+    if blocked and not seen.leaving:
         return Verdict.UNSCHEDULABLE, blocked[0].status.err
     return _broken(seen) or (Verdict.WAITING, _hint(seen))
 
@@ -261,6 +264,13 @@ def _hint(seen: _Seen) -> str:
 
 def _is_wanted(task: Task) -> bool:
     return task.desired_state.rank <= TaskState.RUNNING.rank
+
+
+def _is_leaving(task: Task, nodes: Mapping[str, Node]) -> bool:
+    """Whether a task was told to go and will do so: one on a node that is down is beyond hearing it."""
+    node = nodes.get(task.node_id)
+    is_up = node is not None and node.status.state != "down"
+    return not _is_wanted(task) and not task.status.state.is_terminal and is_up
 
 
 def _is_running(task: Task, nodes: Mapping[str, Node]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from gitops import errors
@@ -94,6 +94,13 @@ def version_of(reference: str, found: Known) -> str:
     """The same, of an image of that reference."""
     mark = "#" if found.is_id else "@"
     return f"{found.name or reference}{mark}{found.digest}" if found.digest else ""
+
+
+def brought(item: Desired, known: Mapping[str, Known]) -> tuple[str, ...]:
+    """All versions by which an apply leaves an image on the engine: by its own name too, if it is pushed to another."""
+    found = known[item.engine_name]
+    own = version_of(item.engine_name, replace(found, name="")) if found.is_pushed else ""
+    return tuple(dict.fromkeys(filter(None, (own, version(item, known)))))
 
 
 def _sources(items: Iterable[Desired]) -> dict[str, ImageSource]:

@@ -38,7 +38,8 @@ def _pushing(base: Step, known: Known, image: ImageInspect) -> Step:
 def obsolete(step: Step, records: list[Record], known: Known, use: versions.Use, kept: versions.Kept) -> Step:
     """The step of an image, with its former versions that nothing needs any more."""
     brought = [item for found in records for item in found.brought]
-    found = versions.former(brought, known.name or step.engine_name, known.digest, use, kept)
+    names = dict.fromkeys(filter(None, (step.engine_name, known.name)))
+    found = [item for name in names for item in versions.former(brought, name, known.digest, use, kept)]
     return replace(step, obsolete=tuple(map(versions.as_digest, found)))
 
 

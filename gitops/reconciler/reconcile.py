@@ -18,6 +18,7 @@ from gitops.reconciler import (
     apply,
     credentials,
     images,
+    latedigests,
     lease,
     live,
     pinning,
@@ -182,11 +183,24 @@ class Reconciler:
             tell=lambda stack, text: report(Update("Stack", stack, "lease", text)),
         ) as held:
             try:
+                prepared = await self._with_late_digests(prepared, report, held)
                 await self._carry_out(prepared, report, held)
             except (errors.RolloutFailed, errors.Unschedulable) as error:
                 if self._options.on_failure != "rollback" or prepared.rollback:
                     raise
                 await self._roll_back(prepared, error, report, held)
+
+    async def _with_late_digests(self, prepared: Prepared, report: Report, held: lease.Lease) -> Prepared:
+        """Push the images that get their digest by that, and plan again with it."""
+        pushes = latedigests.pushes(prepared.request, prepared.plan)
+        if not pushes.steps:
+            return prepared
+        await apply.run(self._client, self._job(replace(prepared, plan=pushes), held), report)
+        names = [step.engine_name for step in pushes.steps]
+        found = {**prepared.live.images, **await live.images(self._client, names)}
+        seen = replace(prepared.live, images=found)
+        request = latedigests.settled(prepared.request, found, seen.target)
+        return _without_expired(replace(prepared, request=request, live=seen, plan=planner.make(request, seen)))
 
     async def _carry_out(self, prepared: Prepared, report: Report, held: lease.Lease) -> None:
         recorder = Recorder(self._client, prepared, held.fence)

@@ -120,7 +120,7 @@ class Recorder:
         former = prepared.live.records.get(stack, Record(stack))
         back = prepared.rollback.get(stack)
         mine = [item for item in prepared.request.desired.of("Image") if item.stack == stack]
-        present = filter(None, (images.version(item, known) for item in mine))
+        present = [version for item in mine for version in images.brought(item, known)]
         brought = versions.noted(former.brought, present)
         changes: dict[str, Any] = {
             "source": former.source if back else prepared.source.identity,

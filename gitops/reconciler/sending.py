@@ -183,6 +183,16 @@ class Sender:
             kept = versions.as_digest(images.version(self._items[step.key], self._job.request.known))
             await self._client.tag_image(kept, source.reference)
             return
+        known, there = self._job.request.known[step.engine_name], self._job.live.images.get(step.engine_name)
+        if there is None or there.id != known.image_id:
+            await self._load(step, note)
+        if source.push:
+            await self.ask()
+            await self._client.tag_image(step.engine_name, source.push)
+            await self.ask()
+            await self._client.push_image(source.push, auth=self._job.credentials(source.push), progress=note)
+
+    async def _load(self, step: Step, note: Callable[[ImageProgress], None]) -> None:
         with tempfile.TemporaryDirectory(prefix="gitops-image-") as directory:
             archive = Path(directory) / "image.tar"
             with archive.open("wb") as output:

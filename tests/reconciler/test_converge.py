@@ -92,6 +92,14 @@ def test_what_no_node_can_hold_is_unschedulable_with_the_reason() -> None:
     assert (found.verdict, found.reason) == (Verdict.UNSCHEDULABLE, reason)
 
 
+def test_what_waits_for_the_place_of_a_task_that_leaves_is_not_unschedulable() -> None:
+    blocked = [task(1, TaskState.PENDING, err="no suitable node (host-mode port already in use on 1 node)")]
+    leaving = task(1, TaskState.RUNNING, TaskState.SHUTDOWN)
+    assert evaluate(service(1), blocked, [leaving], NODES).verdict is Verdict.WAITING
+    for other in (replace(leaving, node_id="n2"), task(1, TaskState.SHUTDOWN, TaskState.SHUTDOWN)):
+        assert evaluate(service(1), blocked, [other], NODES).verdict is Verdict.UNSCHEDULABLE
+
+
 def test_a_slot_that_fails_again_and_again_is_a_failure_that_names_the_error() -> None:
     failed = [task(1, TaskState.REJECTED, TaskState.SHUTDOWN, "no such image") for _ in range(MAX_FAILURES)]
     found = evaluate(service(1), [*failed, task(1, TaskState.READY, TaskState.READY)], [], NODES)

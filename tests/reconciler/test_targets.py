@@ -8,10 +8,10 @@ from gitops.manifests import Desired, DesiredSet, ImageSource, Position
 from gitops.objects.container import ContainerConfig
 from gitops.objects.image import ImageInspect, RootFS
 from gitops.objects.service import ContainerSpec, ServiceSpec, TaskSpec
-from gitops.reconciler import images, imagesteps, targets, versions
+from gitops.reconciler import images, imagesteps, latedigests, planner, targets, versions
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
-from gitops.reconciler.plan import Action, Reason, Step
+from gitops.reconciler.plan import Action, Plan, Reason, Step
 from gitops.reconciler.targets import Target
 
 OURS, OLD_DOCKER, NEW_DOCKER = Target(), Target(False, False), Target(False, True)
@@ -79,3 +79,22 @@ def test_what_only_one_node_would_have_is_refused_on_several_nodes_of_docker() -
     assert targets.refusals(pushed, OLD_DOCKER, 3) == targets.warnings(pushed, OLD_DOCKER, 1) == []
     unused = replace(found, objects=(an_image(),))
     assert targets.refusals(unused, OLD_DOCKER, 3) == []
+
+
+def test_what_gets_its_digest_by_the_push_is_pushed_first_and_then_planned_with_it() -> None:
+    spec = ServiceSpec(name="s_web", task_template=TaskSpec(container_spec=ContainerSpec(image=REGISTRY)))
+    found = DesiredSet((an_image(REGISTRY), replace(a_service(), spec=spec)), {}, {})
+    known = {"app:v1": adapted(OLD_DOCKER, REGISTRY)}
+    request = planner.Request(found, known, frozenset({"s"}))
+    due = replace(step(known["app:v1"], live_image()), obsolete=("app@sha256:0",))
+    other = Step("Service", "s", "web", "s_web", Action.CREATE, Reason.MISSING)
+    (pushed,) = latedigests.pushes(request, Plan((due, other))).steps
+    assert (pushed.key, pushed.obsolete) == (("Image", "app:v1"), ())
+    image = live_image(f"registry.example:5000/app@{PUSHED}")
+    settled = latedigests.settled(request, {"app:v1": image}, OLD_DOCKER)
+    (service,) = settled.desired.of("Service")
+    assert isinstance(service.spec, ServiceSpec) and service.spec.task_template.container_spec is not None
+    assert service.spec.task_template.container_spec.image == f"{REGISTRY}@{PUSHED}"
+    assert settled.known["app:v1"].digest == PUSHED
+    assert not latedigests.pushes(settled, Plan((due, other))).steps
+    assert images.brought(an_image(REGISTRY), settled.known) == (f"app:v1@{PUSHED}", f"{REGISTRY}@{PUSHED}")
