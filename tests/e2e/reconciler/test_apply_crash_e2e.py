@@ -105,7 +105,7 @@ async def apply(transport: Mortal, path: Path) -> bool:
     load = manifests.LoadOptions(allow_host=True, secret_key=b"k" * 32)
     try:
         async with EngineClient(transport) as client:
-            reconciler = Reconciler(client, Options(load, timeout_s=60))
+            reconciler = Reconciler(client, Options(load, timeout_s=60, lease_s=1.0))
             await reconciler.apply(await reconciler.prepare(source.of_path(path)), lambda _: None)
     except Crash:
         return False

@@ -75,7 +75,7 @@ def test_a_service_is_made_when_what_it_depends_on_is_healthy_and_others_do_not_
 def test_everything_that_failed_is_told_at_once_with_what_was_kept_back_and_the_rest_goes_on(
     swarm: Any, project: Any, image: Any
 ) -> None:
-    old = "apiVersion: gitops/v1\nkind: Config\nmetadata: {name: old, stack: app}\nspec: {content: x}\n"
+    old = "apiVersion: gitops/v1\nkind: Network\nmetadata: {name: old, stack: app}\n"
     path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": service("other"), "old.yaml": old})
     swarm.gitops("apply", path, "--yes")
     (path / "old.yaml").unlink()
@@ -99,15 +99,15 @@ def test_everything_that_failed_is_told_at_once_with_what_was_kept_back_and_the_
         rf"service app_front waits for app_web \(started\), which waits for app_db \(healthy\): {broken}",
     ):
         assert re.search(text_of_one, done.stderr), done.stderr
-    assert "not removed before the rest is there: config app_old" in done.stderr
+    assert "not removed before the rest is there: network app_old" in done.stderr
     assert "service app_other: converged, 2/2 running" in done.stdout
     assert names(swarm) == {"app_other", "app_db", "app_cache"}
-    assert any(item["Spec"]["Name"].startswith("app_old") for item in swarm.api("/configs"))
+    assert any(item["Name"] == "app_old" for item in swarm.api("/networks"))
     # Put right, the next apply does what is left.
     (path / "all.yaml").write_text(text.replace(BROKEN, "stop_signal: SIGTERM"))
     swarm.gitops("apply", path, "--yes")
     assert names(swarm) == {"app_other", "app_db", "app_cache", "app_web", "app_front"}
-    assert not any(item["Spec"]["Name"].startswith("app_old") for item in swarm.api("/configs"))
+    assert not any(item["Name"] == "app_old" for item in swarm.api("/networks"))
 
 
 def test_each_object_has_its_own_deadline_and_the_error_names_what_is_late(
