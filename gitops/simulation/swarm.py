@@ -14,9 +14,10 @@ from pathlib import Path
 
 from gitops import errors
 from gitops.objects.node import Node, NodeDescription, NodeSpec, NodeStatus
+from gitops.objects.service import Resources
 from gitops.objects.task import Task
 from gitops.simulation.clock import VirtualClock
-from gitops.simulation.executor import FakeExecutor
+from gitops.simulation.executor import CAPACITY, FakeExecutor
 from gitops.swarm.agent.agent import Agent
 from gitops.swarm.clock import IdSource
 from gitops.swarm.manager.dispatcher import Session
@@ -27,9 +28,9 @@ from gitops.swarm.store.memory import MemoryStore
 class SimulatedNode:
     """A host with its containers, and the agent that may or may not run on it."""
 
-    def __init__(self, swarm: SimulatedSwarm, node_id: str) -> None:
+    def __init__(self, swarm: SimulatedSwarm, node_id: str, resources: Resources = CAPACITY) -> None:
         self.id = node_id
-        self.executor = FakeExecutor(swarm.clock, node_id)
+        self.executor = FakeExecutor(swarm.clock, node_id, resources=resources)
         self.is_cut_off = False
         self._swarm = swarm
         self._agent: asyncio.Task[None] | None = None
@@ -72,12 +73,15 @@ class SimulatedSwarm:
         """Start a manager and so many nodes, `n1`, `n2` and so on."""
         await self.start_manager()
         for number in range(1, node_count + 1):
-            node_id = f"n{number}"
-            node = Node(id=node_id, spec=NodeSpec(name=node_id), status=NodeStatus())
-            await self.store.update(lambda tx, node=node: tx.create(node))  # type: ignore[misc]
-            self.nodes[node_id] = SimulatedNode(self, node_id)
-            self.nodes[node_id].start()
+            await self.add_node(f"n{number}")
         await self.clock.advance(1)
+
+    async def add_node(self, node_id: str, spec: NodeSpec | None = None, resources: Resources = CAPACITY) -> None:
+        """Have a node join; its id is an n and a number."""
+        node = Node(id=node_id, spec=spec or NodeSpec(name=node_id), status=NodeStatus())
+        await self.store.update(lambda tx: tx.create(node))
+        self.nodes[node_id] = SimulatedNode(self, node_id, resources)
+        self.nodes[node_id].start()
 
     async def close(self) -> None:
         """Stop everything."""

@@ -1,7 +1,8 @@
 """The constraint enforcer: tasks whose node doesn't fit them any more are rejected, so that they are replaced.
 
-A node is looked at when its labels, its description or its availability changed, and on the first pass. What counts
-is the service's present placement, not the task's copy: constraints that were relaxed evict nobody. Where a node has
+A node is looked at when its labels, its description or its availability changed, and on full passes. Rejected is what
+meets neither the service's present placement nor the task's own: constraints that were relaxed evict nobody, and what
+a tightened one makes out of place is the updater's, which replaces it at the update's pace. Where a node has
 become too small for what its tasks reserve, the youngest go until the rest fits. Only active nodes are looked at: a
 paused one keeps its tasks, and a drained one's are the orchestrator's.
 
@@ -73,7 +74,8 @@ def misfits(view: View, node: Node) -> Iterator[tuple[Task, str]]:
         if service is None or not holds_node(task) or not is_runnable(task):
             continue
         placement = service.spec.task_template.placement or Placement()
-        if not constraints.satisfies(placement.constraints, node):
+        own = task.spec.placement or Placement()
+        if not any(constraints.satisfies(texts, node) for texts in (placement.constraints, own.constraints)):
             yield task, "assigned node no longer meets constraints"
             continue
         wanted = reservations(task)

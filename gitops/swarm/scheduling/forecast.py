@@ -17,7 +17,8 @@ from gitops.objects.task import Task, TaskState
 from gitops.swarm.scheduling.model import Model
 from gitops.swarm.scheduling.nodes import ClusterState
 from gitops.swarm.scheduling.services import ServicePass
-from gitops.swarm.scheduling.tasks import is_runnable
+from gitops.swarm.scheduling.slots import Place
+from gitops.swarm.scheduling.tasks import is_runnable, place_of
 from gitops.swarm.scheduling.updates import Rollout
 
 MAX_MOMENTS = 1_000_000
@@ -31,12 +32,12 @@ class Course:
     service_id: str
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
-    created: list[int] = field(default_factory=list)
-    """Slots that come …"""
-    removed: list[int] = field(default_factory=list)
+    created: list[Place] = field(default_factory=list)
+    """Slots (of services with a task on each node: nodes) that come …"""
+    removed: list[Place] = field(default_factory=list)
     """… and that go."""
-    batches: list[list[int]] = field(default_factory=list)
-    """The slots that an update takes, in its order; a batch is what it takes at one moment."""
+    batches: list[list[Place]] = field(default_factory=list)
+    """The slots that an update takes, in its order; a batch is what its workers take for the n-th time."""
     order: str = ""
     """What comes first in a slot that is updated: stop-first or start-first."""
     healthy_before: int = 0
@@ -75,6 +76,10 @@ def is_healthy(task: Task) -> bool:
     return task.status.state is TaskState.RUNNING and task.desired_state is TaskState.RUNNING
 
 
+def _in_order(place: Place) -> tuple[int, str]:
+    return (0, place) if isinstance(place, str) else (place, "")
+
+
 class _Run:
     """One run of a model."""
 
@@ -87,10 +92,12 @@ class _Run:
         self._courses = {service_id: Course(service_id) for service_id in ids}
         self._rollouts: dict[str, Rollout] = {}
         self._due: dict[str, int] = {}
+        self._rounds: dict[str, dict[int, int]] = {}
+        """How many slots each worker of a service's update took."""
 
     def run(self) -> Outcome:
         model = self._model
-        former = {service_id: self._slots(service_id) for service_id in self._courses}
+        former = {service_id: self._places(service_id) for service_id in self._courses}
         for service_id, course in self._courses.items():
             course.before = self._by_node(service_id)
             course.healthy_before = course.min_healthy = self._healthy(service_id)
@@ -101,8 +108,9 @@ class _Run:
             model.remove(service_id)
         self._to_the_end()
         for service_id, course in self._courses.items():
-            slots = self._slots(service_id)
-            course.created, course.removed = sorted(slots - former[service_id]), sorted(former[service_id] - slots)
+            slots = self._places(service_id)
+            course.created = sorted(slots - former[service_id], key=_in_order)
+            course.removed = sorted(former[service_id] - slots, key=_in_order)
             course.after = self._by_node(service_id)
             course.is_updating = service_id in self._rollouts
             course.waiting = [task for task in model.tasks_of_service(service_id) if task.id in model.reasons]
@@ -141,19 +149,25 @@ class _Run:
         course.min_healthy = min(course.min_healthy, self._healthy(service_id))
         if update is not None:
             self._rollouts[service_id] = update
-            self._note_batch(course, update, former)
+            self._note_batches(course, update, former)
         if wait is not None:
             self._due[service_id] = model.elapsed_ns + max(1, round(wait * base.SECOND))
 
-    def _note_batch(self, course: Course, update: Rollout, former: Rollout | None) -> None:
+    def _note_batches(self, course: Course, update: Rollout, former: Rollout | None) -> None:
+        """Note the slots that the update's workers took in this pass."""
         known = former.made if former is not None and former.spec == update.spec else {}
-        tasks = [self._model.get(Task, task_id) for task_id in update.made if task_id not in known]
-        if slots := [task.slot for task in tasks if task is not None]:
-            course.batches.append(slots)
+        rounds = self._rounds.setdefault(course.service_id, {})
+        for index, worker in enumerate(update.workers):
+            if worker.slot is None or worker.task_id in known:
+                continue
+            rounds[index] = rounds.get(index, 0) + 1
+            if rounds[index] > len(course.batches):
+                course.batches.append([])
+            course.batches[rounds[index] - 1].append(worker.slot)
             course.order = update.order
 
-    def _slots(self, service_id: str) -> set[int]:
-        return {task.slot for task in self._model.tasks_of_service(service_id) if is_runnable(task)}
+    def _places(self, service_id: str) -> set[Place]:
+        return {place_of(task) for task in self._model.tasks_of_service(service_id) if is_runnable(task)}
 
     def _by_node(self, service_id: str) -> dict[str, int]:
         tasks = self._model.tasks_of_service(service_id)

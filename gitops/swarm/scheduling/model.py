@@ -22,8 +22,8 @@ from gitops.swarm.scheduling.placement import place
 from gitops.swarm.scheduling.tasks import is_runnable, is_waiting
 
 PREPARE_NS = START_NS = base.MILLISECOND
-STOP_NS = 3 * base.MILLISECOND
-"""A task that stops is slower than the scheduler: what it holds is not free yet when its successor is placed."""
+STOP_NS = base.MILLISECOND
+"""What a task holds that stops is not free yet when its successor is placed, but when the next batch is."""
 
 
 class Model:

@@ -6,8 +6,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from gitops.objects.base import SECOND
 from gitops.objects.node import Node
-from gitops.objects.service import ResourceRequirements, Resources, Service
+from gitops.objects.service import ResourceRequirements, Resources, Service, UpdateConfig
 from gitops.objects.task import TaskState
 from gitops.swarm.manager.enforcer import Enforcer
 
@@ -88,3 +89,19 @@ async def test_a_change_that_was_missed_is_found_on_the_first_pass(world: Any) -
     world.start(Enforcer(world.store, world.clock, world.rng))
     await world.clock.advance(10)
     assert [task.node_id for task in world.running(service)] == ["n2"]
+
+
+async def test_what_a_tightened_constraint_makes_out_of_place_is_left_to_the_update(world: Any) -> None:
+    await world.node("n2", labels={"disk": "ssd"})
+    slow = UpdateConfig(parallelism=1, delay=200 * SECOND)
+    service = await world.service(replicas=3, update=slow)
+    world.orchestrator()
+    world.start(world.nodes)
+    world.start(Enforcer(world.store, world.clock, world.rng))
+    await world.clock.advance(1)
+    assert [task.node_id for task in world.running(service)] == ["n1"] * 3
+    world.nodes.node_id = "n2"
+    await world.update(service, replicas=3, update=slow, constraints=SSD)
+    # Over a full pass of the enforcer.
+    await world.clock.advance(100)
+    assert sorted(task.node_id for task in world.running(service)) == ["n1", "n1", "n2"]
