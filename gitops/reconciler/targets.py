@@ -7,14 +7,16 @@ by its id. The nodes of a Docker Swarm get an image from a registry, or have it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from gitops import client as clients
 from gitops.manifests import Desired, DesiredSet, ImageSource
 from gitops.objects.image import ImageInspect
+from gitops.objects.network import NetworkCreate
 from gitops.objects.service import ServiceSpec
 from gitops.oci import reference as references
+from gitops.reconciler import apiversions
 from gitops.reconciler.images import Known
 
 _OURS = "gitops engine"
@@ -29,6 +31,8 @@ class Target:
     is_ours: bool = True
     keeps_digests: bool = True
     """Whether an image that was loaded is known by its manifest's digest."""
+    api_version: apiversions.Version | None = None
+    """The version of the API that is spoken with it; None where nothing is lacking."""
 
 
 async def look(client: clients.EngineClient) -> Target:
@@ -37,7 +41,11 @@ async def look(client: clients.EngineClient) -> Target:
     if version.platform.name == _OURS:
         return Target()
     status = (await client.info()).driver_status or []
-    return Target(is_ours=False, keeps_digests=any(_CONTAINERD_STORE in pair for pair in status))
+    return Target(
+        is_ours=False,
+        keeps_digests=any(_CONTAINERD_STORE in pair for pair in status),
+        api_version=apiversions.settled(version.api_version),
+    )
 
 
 def adapt(
@@ -75,14 +83,35 @@ def pushed_digest(image: ImageInspect, name: str) -> str:
 
 
 def refusals(desired: DesiredSet, target: Target, nodes: int) -> list[str]:
-    """What this target can't run: images that only one of its nodes would have."""
+    """What this target can't run: images that only one of its nodes would have, and fields that it doesn't know."""
+    found = [*_unknown_fields(desired, target), *_kept_addresses(desired, target)]
     lonely = _lonely(desired)
     if target.is_ours or nodes < 2 or not lonely:
-        return []
+        return found
     return [
+        *found,
         f"{_several(lonely)} with the manifests, and the {nodes} nodes of this Docker Swarm have no registry to get"
-        " it from: name a repository that they reach with spec.push of the Image"
+        " it from: name a repository that they reach with spec.push of the Image",
     ]
+
+
+def _unknown_fields(desired: DesiredSet, target: Target) -> Iterator[str]:
+    for item in desired.of("Service") if target.api_version is not None else ():
+        assert isinstance(item.spec, ServiceSpec) and target.api_version is not None
+        for field, since in apiversions.lacking(item.spec, target.api_version):
+            own = ".".join(map(str, target.api_version))
+            yield (
+                f"service {item.engine_name}: this engine drops {field} without a word, which came with version {since}"
+                f" of the API, and speaks {own}: leave it out, or take a newer engine"
+            )
+
+
+def _kept_addresses(desired: DesiredSet, target: Target) -> Iterator[str]:
+    for item in desired.of("Network") if not target.is_ours else ():
+        assert isinstance(item.spec, NetworkCreate)
+        pools = (item.spec.ipam.config if item.spec.ipam else None) or ()
+        if any(pool.auxiliary_addresses for pool in pools):
+            yield f"network {item.engine_name}: a Docker Swarm drops ipam aux_addresses without a word: use ip_range"
 
 
 def warnings(desired: DesiredSet, target: Target, nodes: int) -> list[str]:
