@@ -120,7 +120,6 @@ def test_what_is_wrong_with_a_service_is_said(loaded: Any) -> None:
     for arguments, text in (
         (["--name", "web", "app:1"], "name conflicts with an existing object"),
         (["--name", "bad name", "app:1"], "name must be valid"),
-        (["--mode", "global", "--name", "all", "app:1"], "global"),
         (["--name", "x", "--limit-memory", "1k", "app:1"], "memory"),
     ):
         done = loaded.run("docker", "service", "create", "--no-resolve-image", "--detach", *arguments, check=False)
