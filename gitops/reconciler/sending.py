@@ -74,6 +74,7 @@ class Sender:
         self._made: dict[tuple[str, str], str] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
         self._reading = asyncio.Lock()
+        self._removing_image = asyncio.Lock()
         self._holders: dict[str, asyncio.Lock] = {}
         self._lost: errors.Refused | None = None
 
@@ -301,16 +302,20 @@ class Sender:
             await removers[kind](name)
 
     async def _remove_image(self, name: str) -> None:
-        """Remove an image, by force if all that holds it are containers of tasks that have ended."""
-        try:
-            await self._client.remove_image(name)
-        except errors.Conflict:
-            image = await self._client.image(name)
-            users = [item for item in await self._client.containers(all=True) if item.image_id == image.id]
-            if any(_TASK_LABEL not in item.labels or item.state in _ALIVE for item in users):
-                raise
-            await self.ask()
-            await self._client.remove_image(name, force=True)
+        """Remove an image, by force if all that holds it are containers of tasks that have ended.
+
+        One at a time: dockerd that is told to remove two names of an image at once may keep the image, without a name.
+        """
+        async with self._removing_image:
+            try:
+                await self._client.remove_image(name)
+            except errors.Conflict:
+                image = await self._client.image(name)
+                users = [item for item in await self._client.containers(all=True) if item.image_id == image.id]
+                if any(_TASK_LABEL not in item.labels or item.state in _ALIVE for item in users):
+                    raise
+                await self.ask()
+                await self._client.remove_image(name, force=True)
 
 
 def _resolved(item: Desired, ids: Mapping[str, Mapping[str, str]]) -> ServiceSpec:
