@@ -44,6 +44,7 @@ _COMMANDS = {
     "resume": _Lazy("gitops.cli.stacks", "resume", "Lift a suspension, and let watch try a held revision again."),
     "secret": _Lazy("gitops.cli.secrets", "secret", "Files of secrets: check whether yours open, encrypt one."),
     "why": _Lazy("gitops.cli.explaining", "why", "Explain what a service lacks, link by link."),
+    "snapshot": _Lazy("gitops.cli.planning", "snapshot", "Print a redacted picture of the engine, for diff --against."),
     "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
     "compose": _Lazy("gitops.cli.compose", "compose", "Print what is honoured of Compose files, key by key."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),

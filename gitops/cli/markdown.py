@@ -25,7 +25,7 @@ def plan(prepared: Prepared, host: str, limit: int = LIMIT, *, is_live: bool = T
     head = [
         f"### {_text(output.title(prepared))}, on `{host}`",
         "",
-        f"**{output.last_line(found, is_live=is_live)}**",
+        f"**{output.last_line(found, is_live=is_live, is_now=prepared.snapshot is None)}**",
         "",
     ]
     head += [f"> **refused:** {_text(text)}" for text in found.refused]

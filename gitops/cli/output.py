@@ -69,7 +69,7 @@ def plan_text(prepared: Prepared, host: str, *, is_live: bool = True) -> str:
         lines += [click.style(f"    {refusal.text}", fg="red") for refusal in item.refusals]
     lines += [click.style(f"refused: {text}", fg="red") for text in plan.refused]
     lines += [click.style(f"warning: {text}", fg="yellow") for text in warnings(prepared)]
-    lines.append(last_line(plan, is_live=is_live))
+    lines.append(last_line(plan, is_live=is_live, is_now=prepared.snapshot is None))
     return "\n".join(lines)
 
 
@@ -92,8 +92,16 @@ def plan_document(prepared: Prepared) -> dict[str, Any]:
         "commit": prepared.source.commit,
         "revision": prepared.revision,
         "stacks": list(prepared.stacks),
+        "against": _against(prepared),
     }
     return head | found | {"warnings": warnings(prepared)}
+
+
+def _against(prepared: Prepared) -> dict[str, str] | None:
+    found = prepared.snapshot
+    if found is None:
+        return None
+    return {"file": str(found.file), "host": found.document.engine.host, "made_at": found.document.made_at}
 
 
 def title(prepared: Prepared) -> str:
@@ -232,12 +240,12 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def last_line(plan: Plan, *, is_live: bool = True) -> str:
+def last_line(plan: Plan, *, is_live: bool = True, is_now: bool = True) -> str:
     """What a plan comes to, in a line for people; of drift and schedule only where a live state was looked at."""
     if not plan.changed and not is_live:
         return "No changes between these commits."
     if not plan.changed and not plan.refused:
-        return "No changes: the engine is as the manifests say."
+        return f"No changes: the engine {'is' if is_now else 'was'} as the manifests say."
     counts = [
         f"{plan.count(action)} to {verb}"
         for action, verb in (

@@ -29,6 +29,8 @@ class LoadOptions:
     opens_sops: bool = True
     """Whether files encrypted with SOPS are decrypted, by the operator's age keys. Otherwise what they hold stays
     unknown: good for checking manifests, not for comparing them with anything."""
+    reads_secrets: bool = True
+    """Whether the values of Secrets are read at all. Otherwise they stay unknown, and needn't be there."""
     compose_files: tuple[str, ...] = ()
     """Compose files to lay over each other, in order, relative to the path; empty: those of Compose's own names."""
     profiles: tuple[str, ...] = ()

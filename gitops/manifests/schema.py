@@ -19,7 +19,7 @@ from gitops.manifests.kinds import registry
 DIRECTORY = Path(__file__).resolve().parents[2] / "schemas"
 DIALECT = "http://json-schema.org/draft-07/schema#"
 COMBINED = "gitops.schema.json"
-WRITTEN = ("plan.schema.json",)
+WRITTEN = ("plan.schema.json", "snapshot.schema.json")
 """Schemas beside those of the kinds, of what commands print: written by hand, and held true by their tests."""
 
 

@@ -58,7 +58,7 @@ def causes(changes: Iterable[FieldChange]) -> frozenset[Cause]:
 
 
 def _walk(path: str, old: Any, new: Any, applied: Any, is_known: bool) -> Iterator[FieldChange]:
-    if old == new or _is_hidden(old):
+    if old == new or (_is_hidden(old) and new is not None):
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in old.keys() | new.keys():

@@ -14,7 +14,7 @@ from gitops.reconciler.diff import HIDDEN, FieldChange
 from gitops.reconciler.forecast import ServiceForecast
 from gitops.reconciler.plan import Action, Plan, Step, Unplaced
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 """The first number changes when a program that reads the old form would misread the new one."""
 _ACTIONS = {
     Action.CREATE: ["create"],

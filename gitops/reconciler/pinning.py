@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from typing import Protocol
 
 from msgspec.structs import replace
 
-from gitops import client as clients
 from gitops import errors
 from gitops.manifests import Desired, DesiredSet
-from gitops.objects.image import AuthConfig
+from gitops.objects.image import AuthConfig, DistributionInspect, ImageSummary
 from gitops.objects.service import Service, ServiceSpec
 from gitops.oci import reference as references
 from gitops.reconciler.images import Known
@@ -27,6 +27,18 @@ Credentials = Callable[[str], AuthConfig | None]
 """From an image reference to what its registry wants."""
 
 
+class Asked(Protocol):
+    """Who knows digests: an engine."""
+
+    async def distribution(self, reference: str, *, auth: AuthConfig | None = None) -> DistributionInspect:
+        """What a registry holds under a name."""
+        ...
+
+    async def images(self) -> list[ImageSummary]:
+        """The images that are there."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """The set with digests in, and what could not be resolved."""
@@ -36,7 +48,7 @@ class Pinned:
 
 
 async def pin(
-    client: clients.EngineClient,
+    client: Asked,
     desired: DesiredSet,
     known: Mapping[str, Known],
     live: Mapping[str, Service],
@@ -123,7 +135,7 @@ class _Pin:
 class _Lookup:
     """Finds digests, a few at a time; a registry that can't be reached is not asked again in the same run."""
 
-    def __init__(self, client: clients.EngineClient, known: Mapping[str, str], credentials: Credentials) -> None:
+    def __init__(self, client: Asked, known: Mapping[str, str], credentials: Credentials) -> None:
         self._client = client
         self._known = known
         self._credentials = credentials

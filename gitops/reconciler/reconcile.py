@@ -36,6 +36,7 @@ from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.recorder import Recorder, is_due, operator
 from gitops.reconciler.revisions import Head, Revision
 from gitops.reconciler.sending import Job
+from gitops.reconciler.snapshot import Snapshot
 from gitops.reconciler.source import Source, revision
 from gitops.reconciler.waiting import Report, Update
 
@@ -72,6 +73,8 @@ class Prepared:
     key: str = ""
     rollback: Mapping[str, Head] = field(default_factory=dict)
     """Of a rollback: the revision that each stack is brought back to."""
+    snapshot: Snapshot | None = None
+    """What it was made against, if that was no engine."""
 
     @property
     def stacks(self) -> Sequence[str]:
@@ -110,12 +113,12 @@ class Reconciler:
         seen = await live.read(self._client, self._image_names(desired))
         seen = await self._with_recorded_images(seen, source)
         known = targets.adapt(known, desired.of("Image"), seen.images, seen.target)
-        stacks = self._stacks(desired, seen, source)
+        stacks = stacks_of(desired, seen, source, self._options)
         pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
         key = _fingerprint(self._options.load.secret_key)
         warnings = (*pinned.warnings, *_other_keys(desired, seen, stacks, key))
         kept = retention.kept(seen, stacks & desired.stacks.keys())
-        request = planner.Request(pinned.desired, known, stacks, warnings, _baseline(stacks, seen), kept)
+        request = planner.Request(pinned.desired, known, stacks, warnings, baseline(stacks, seen), kept)
         plan = planner.make(request, seen)
         return _without_expired(Prepared(source, revision(source, desired.files_read), request, seen, plan, key))
 
@@ -129,9 +132,7 @@ class Reconciler:
         return revision(source, desired.files_read)
 
     def _load(self, source: Source) -> manifests.DesiredSet:
-        """Read the manifests; those of a clone read files of that clone only, wherever it lies on this host."""
-        options = self._options.load
-        return manifests.load(source.path, replace(options, root=source.root) if source.root else options)
+        return load(source, self._options.load)
 
     async def prepare_rollback(self, stack: str, number: int | None = None) -> Prepared:
         """Plan the way back to a kept revision of a stack; without a number to the last healthy one before the present.
@@ -151,7 +152,7 @@ class Reconciler:
         names |= {name for stack in stacks if stack in seen.records for name in _image_names(seen.records[stack])}
         seen = replace(seen, images=await live.images(self._client, names))
         rollback.check(chosen, desired, known, seen)
-        request = planner.Request(desired, known, stacks, (), _baseline(stacks, seen), retention.kept(seen, stacks))
+        request = planner.Request(desired, known, stacks, (), baseline(stacks, seen), retention.kept(seen, stacks))
         heads = {stack: target.head for stack, target in chosen.items()}
         plan, origin = planner.make(request, seen), rollback.source(heads, seen)
         state = next(iter(heads.values())).revision
@@ -284,22 +285,32 @@ class Reconciler:
             return replace(seen, images={**seen.images, **more})
         return seen
 
-    def _stacks(self, desired: manifests.DesiredSet, seen: live.Live, source: Source) -> frozenset[str]:
-        """The stacks that are this source's: those it names, and those it named before."""
-        if not desired.objects and not self._options.allow_empty:
+
+def load(source: Source, options: manifests.LoadOptions) -> manifests.DesiredSet:
+    """Read the manifests; those of a clone read files of that clone only, wherever it lies on this host."""
+    return manifests.load(source.path, replace(options, root=source.root) if source.root else options)
+
+
+def stacks_of(desired: manifests.DesiredSet, seen: live.Live, source: Source, options: Options) -> frozenset[str]:
+    """The stacks that are this source's: those it names, and those it named before.
+
+    Raises:
+        errors.Refused: there are no manifests at all, or one of the stacks is of another source.
+    """
+    if not desired.objects and not options.allow_empty:
+        raise errors.Refused(
+            f"no manifests in {source.path}: an empty directory would delete everything; if that is meant, say"
+            " --allow-empty"
+        )
+    for stack in sorted(desired.stacks):
+        former = seen.records.get(stack)
+        if former and former.source and former.source != source.identity and not options.take_over:
             raise errors.Refused(
-                f"no manifests in {source.path}: an empty directory would delete everything; if that is meant, say"
-                " --allow-empty"
+                f"stack {stack or '(none)'!r} is applied from {former.source}, not from {source.identity}: say"
+                " --take-over to make this its source"
             )
-        for stack in sorted(desired.stacks):
-            former = seen.records.get(stack)
-            if former and former.source and former.source != source.identity and not self._options.take_over:
-                raise errors.Refused(
-                    f"stack {stack or '(none)'!r} is applied from {former.source}, not from {source.identity}: say"
-                    " --take-over to make this its source"
-                )
-        mine = {stack for stack, item in seen.records.items() if item.source == source.identity}
-        return frozenset(mine | set(desired.stacks))
+    mine = {stack for stack, item in seen.records.items() if item.source == source.identity}
+    return frozenset(mine | set(desired.stacks))
 
 
 async def delete(client: clients.EngineClient, prepared: Prepared, stack: str, report: Report) -> None:
@@ -362,7 +373,7 @@ async def _note_interruption(recorder: Recorder) -> None:
                 await recorder.end(Outcome.INTERRUPTED, "the next apply goes on from there")
 
 
-def _baseline(stacks: frozenset[str], seen: live.Live) -> dict[tuple[str, str], Mapping[str, Any]]:
+def baseline(stacks: frozenset[str], seen: live.Live) -> dict[tuple[str, str], Mapping[str, Any]]:
     """The canonical forms that were applied last; of a revision that can't be read any more, none."""
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for stack in stacks:

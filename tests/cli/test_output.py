@@ -13,13 +13,19 @@ import pytest
 
 from gitops.cli import applying, explaining, main, markdown, output, planning, stacks, validating, watching
 from gitops.manifests import DesiredSet
-from gitops.reconciler import planner
+from gitops.objects.image import ImageSummary
+from gitops.objects.node import Node
+from gitops.objects.secret import Config
+from gitops.objects.service import Service, ServiceSpec
+from gitops.objects.task import Task
+from gitops.reconciler import planner, revisions, snapshot
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange
 from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, Refusal, ServiceForecast
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason, Step, Unplaced
 from gitops.reconciler.reconcile import Prepared
 from gitops.reconciler.record import Outcome, Record
+from gitops.reconciler.revisions import Head, Revision
 from gitops.reconciler.source import Source
 
 
@@ -119,7 +125,7 @@ def test_json_has_every_step_and_a_stable_set_of_keys() -> None:
     document = json.loads(output.plan_json(prepared(update(FieldChange("image", "a", "b")))))
     assert set(document) == {
         *("format_version", "source", "commit", "revision", "stacks", "verdict", "changes", "unplaced"),
-        *("refused", "warnings", "summary", "nodes", "lost_node"),
+        *("refused", "warnings", "summary", "nodes", "lost_node", "against"),
     }
     assert document["verdict"] == "changes" and document["changes"][0]["fields"] == [
         {"path": "image", "old": "a", "new": "b", "cause": "intent", "sensitive": False}
@@ -208,6 +214,22 @@ def test_json_is_as_its_schema_says() -> None:
     broken["changes"][0]["position"] = 3
     assert problems(broken, schema, schema) == ["verdict: maybe", "changes.position: 3"]
     assert problems({"more": 1}, schema, schema)
+
+
+def test_a_snapshot_is_as_its_schema_says() -> None:
+    schema = json.loads((Path(__file__).parents[2] / "schemas" / "snapshot.schema.json").read_text())
+    service = Service(id="s1", spec=ServiceSpec(name="app_web", labels={"gitops.stack": "app"}))
+    head = Head("app", 1, outcome=Outcome.APPLIED)
+    seen = Live(
+        services={"app_web": service},
+        tasks=(Task(id="t1", service_id="s1"),),
+        nodes=(Node(id="n1"),),
+        records={"app": Record("app", source="path:/site", images=("app:v1",))},
+        revisions={"app": [Revision(head, Config(), revisions.encode(revisions.Body()))]},
+    )
+    found = snapshot.made(seen, [ImageSummary("sha256:1", ["app:v1"], [], 0, 5)], "unix:///engine.sock", 1)
+    assert problems(found, schema, schema) == []
+    assert problems(found | {"format_version": 2, "more": 1}, schema, schema) == ["format_version: 2", "more: unknown"]
 
 
 _TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}

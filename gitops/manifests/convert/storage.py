@@ -27,6 +27,7 @@ MAX_SECRET = 500 * 1024 - 1
 MAX_CONFIG = 1000 * 1024 - 1
 MAX_VERSIONED_NAME = 64
 _DIGITS = 12
+_UNREAD = b"(unread)"
 _process_key = os.urandom(32)
 
 
@@ -200,6 +201,8 @@ def _content(
     limit: int,
 ) -> bytes | None:
     data: bytes | None
+    if item.kind == "Secret" and not catalog.options.reads_secrets:
+        return _UNREAD
     if spec.file is not None:
         source = "file"
         try:
