@@ -171,7 +171,7 @@ def _judge(seen: _Seen) -> tuple[Verdict, str]:
 def _is_done(seen: _Seen) -> bool:
     """Whether every slot of a service that isn't started again once it ends well has ended well."""
     condition = defaults.restart_policy(seen.service.spec.task_template.restart_policy).condition
-    done = {_place(task) for task in seen.current if task.status.state is TaskState.COMPLETE}
+    done = {_place(seen.service, task) for task in seen.current if task.status.state is TaskState.COMPLETE}
     return condition != "any" and len(done) >= seen.desired and not seen.running and not seen.stale
 
 
@@ -179,7 +179,7 @@ def _broken(seen: _Seen) -> tuple[Verdict, str] | None:
     """Whether it won't get there by itself: a slot that fails again and again, or tasks that have ended for good."""
     if seen.running >= seen.desired:
         return None
-    if again := _again(seen.failed):
+    if again := _again(seen.service, seen.failed):
         return Verdict.FAILED, again
     is_over = all(task.status.state.is_terminal for task in seen.current)
     if seen.current and is_over and not seen.live and not seen.stale:
@@ -190,19 +190,18 @@ def _broken(seen: _Seen) -> tuple[Verdict, str] | None:
     return None
 
 
-def _again(failed: Sequence[Task]) -> str:
+def _again(service: Service, failed: Sequence[Task]) -> str:
     """What to say of a slot, or a node, whose tasks fail again and again; "" where none does."""
-    failures = Counter(_place(task) for task in failed if task.status.state in _BAD)
+    failures = Counter(_place(service, task) for task in failed if task.status.state in _BAD)
     if not failures or max(failures.values()) < MAX_FAILURES:
         return ""
     place, count = failures.most_common(1)[0]
     return f"{place} failed {count} times: {_last_error(failed)}"
 
 
-def _place(task: Task) -> str:
-    """Where a task is one of several attempts. Slot 0 is a job's first one, or that of a service by node."""
-    is_by_node = task.slot == 0 and (task.job_iteration is None or task.is_by_node)
-    return f"node {task.node_id}" if is_by_node else f"slot {task.slot}"
+def _place(service: Service, task: Task) -> str:
+    """Where a task is one of several attempts: only its service tells slot 0 of a job from one that has no slot."""
+    return f"node {task.node_id}" if modes.is_by_node(service.spec.mode) else f"slot {task.slot}"
 
 
 def _evaluate_job(
@@ -241,12 +240,13 @@ def _judge_job(
 ) -> tuple[Verdict, str]:
     """What holds of a job that isn't there: `lost` are the last tasks of slots that aren't tried again."""
     if lost:
-        return Verdict.FAILED, f"{_place(lost[0])} is not tried again: {_last_error(lost) or 'its task was stopped'}"
+        reason = _last_error(lost) or "its task was stopped"
+        return Verdict.FAILED, f"{_place(service, lost[0])} is not tried again: {reason}"
     if blocked := [task for task in live if "no suitable node" in task.status.err]:
         return Verdict.UNSCHEDULABLE, blocked[0].status.err
     attempts = defaults.restart_policy(service.spec.task_template.restart_policy).max_attempts
     # A job that may try a number of times is given as many.
-    if not attempts and (again := _again(failed)):
+    if not attempts and (again := _again(service, failed)):
         return Verdict.FAILED, again
     return Verdict.WAITING, _last_error(failed)
 
@@ -286,7 +286,7 @@ def _of_update(seen: _Seen) -> str:
     named = [task for task in failed if task.id in message]
     text = f"{seen.update.replace('_', ' ')}: {message}" if message else seen.update.replace("_", " ")
     cause = max(named or failed, key=lambda task: task.status.timestamp, default=None)
-    return f"{text} ({_place(cause)}: {cause.status.err})" if cause else text
+    return f"{text} ({_place(seen.service, cause)}: {cause.status.err})" if cause else text
 
 
 def _last_error(tasks: Sequence[Task]) -> str:
