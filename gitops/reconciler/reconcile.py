@@ -120,7 +120,7 @@ class Reconciler:
         kept = retention.kept(seen, stacks & desired.stacks.keys())
         request = planner.Request(pinned.desired, known, stacks, warnings, baseline(stacks, seen), kept)
         plan = planner.make(request, seen)
-        return _without_expired(Prepared(source, revision(source, desired.files_read), request, seen, plan, key))
+        return _without_expired(Prepared(source, self._revision(source, desired), request, seen, plan, key))
 
     async def revision(self, source: Source) -> str:
         """The name of the state that the manifests of `source` have now.
@@ -129,7 +129,10 @@ class Reconciler:
             errors.InvalidManifest: everything that is wrong with the manifests.
         """
         desired = await asyncio.to_thread(self._load, source)
-        return revision(source, desired.files_read)
+        return self._revision(source, desired)
+
+    def _revision(self, source: Source, desired: manifests.DesiredSet) -> str:
+        return revision(source, desired.files_read, self._options.load.secret_key if desired.of("Secret") else b"")
 
     def _load(self, source: Source) -> manifests.DesiredSet:
         return load(source, self._options.load)

@@ -7,6 +7,7 @@ it failed; a new commit or any change of a file is another revision.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +52,11 @@ def of_repository(url: str, commit: git.Commit, tree: Path, directory: str) -> S
     return Source(identity, path, commit.id, author=commit.author, subject=commit.subject, root=tree)
 
 
-def revision(source: Source, files: Mapping[str, str]) -> str:
-    """The name of a state: the commit's first twelve digits and a digest over the names and digests of all files."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(f"{name}\0{files[name]}\n".encode())
+def revision(source: Source, files: Mapping[str, str], key: bytes = b"") -> str:
+    """The name of a state: the commit's first twelve digits and a digest over the names and digests of all files.
+
+    With the operator's `key` nobody else can find out by trying what stood in a file: so it is where secrets are read.
+    """
+    listed = "".join(f"{name}\0{files[name]}\n" for name in sorted(files)).encode()
+    digest = hmac.new(key, listed, hashlib.sha256) if key else hashlib.sha256(listed)
     return f"{source.commit[:12] or 'files'}-{digest.hexdigest()[:16]}"
