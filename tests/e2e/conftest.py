@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import itertools
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+import urllib.parse
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +81,7 @@ class Host:
         return done
 
     def gitops(
-        self, *arguments: str | Path, check: bool = True, timeout: float = 90
+        self, *arguments: str | Path, check: bool = True, timeout: float = 180
     ) -> subprocess.CompletedProcess[str]:
         """Run our command line."""
         return self.run(BIN / "gitops", *arguments, check=check, timeout=timeout)
@@ -346,3 +350,101 @@ spec:
 def image() -> Callable[..., str]:
     """The function that writes an Image manifest."""
     return busybox_image
+
+
+CHUNK = 1 << 20
+HASHES = ("md5", "sha1", "sha256", "sha512")
+
+
+def forms(value: bytes) -> dict[str, bytes]:
+    """The ways in which a value could lie somewhere. Of a hash, the beginning will do: names carry no more of one."""
+    found = {
+        "plain": value,
+        "URL": urllib.parse.quote(value, safe="").encode(),
+        "URL of a form": urllib.parse.quote_plus(value).encode(),
+        "hex": value.hex().encode(),
+        "HEX": value.hex().upper().encode(),
+    }
+    for shift in range(3):  # at any place in what is encoded
+        whole = base64.b64encode(b"-" * shift + value)
+        part = whole[-(-shift * 8 // 6) : (shift + len(value)) * 8 // 6]
+        found[f"base64, {shift}"] = part
+        found[f"base64 of a URL, {shift}"] = part.translate(bytes.maketrans(b"+/", b"-_"))
+    for name in HASHES:
+        digest = hashlib.new(name, value).digest()
+        found[f"{name}, hex"] = digest.hex()[:12].encode()
+        found[f"{name}, HEX"] = digest.hex().upper()[:12].encode()
+        found[f"{name}, base64"] = base64.b64encode(digest)[:10]
+        found[f"{name}, base64 of a URL"] = base64.urlsafe_b64encode(digest)[:10]
+        found[f"{name}, raw"] = digest[:8]
+    return found
+
+
+class Needles:
+    """Searches for values that must not lie about, in every form of `forms`."""
+
+    def __init__(self, values: Mapping[str, bytes]) -> None:
+        self._needles = {f"{name} ({form})": item for name, one in values.items() for form, item in forms(one).items()}
+        self._longest = max(map(len, self._needles.values()))
+
+    def within(self, data: bytes | str) -> list[str]:
+        """The names of those in some data."""
+        found = data.encode() if isinstance(data, str) else data
+        return [name for name, needle in self._needles.items() if needle in found]
+
+    def in_files(self, root: Path, without: Collection[Path] = ()) -> list[str]:
+        """The files below a directory that hold one, each with its name."""
+        return [f"{path}: {name}" for path in _files(root, without) for name in sorted(self._in_file(path))]
+
+    def _in_file(self, path: Path) -> set[str]:
+        seen: set[str] = set()
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            tail = b""
+            while chunk := file.read(CHUNK):
+                seen.update(self.within(tail + chunk))
+                tail = (tail + chunk)[-self._longest :]
+        return seen
+
+    def in_processes(self, given: Collection[str] = (), known: set[tuple[str, bytes]] | None = None) -> list[str]:
+        """The processes with one in arguments or environment, apart from the variables `given`.
+
+        With `known`, what was looked at before is passed over.
+        """
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            for file in ("cmdline", "environ"):
+                with contextlib.suppress(OSError):
+                    data = (entry / file).read_bytes()
+                    if known is not None:
+                        if (entry.name, data) in known:
+                            continue
+                        known.add((entry.name, data))
+                    words = [
+                        word for word in data.split(b"\0") if word.partition(b"=")[0].decode("latin-1") not in given
+                    ]
+                    found += [f"process {entry.name}, {file}: {name}" for name in self.within(b"\0".join(words))]
+        return found
+
+
+def _files(root: Path, without: Collection[Path]) -> Iterator[Path]:
+    """All regular files of a directory's own file system: what is mounted below it, tmpfs say, is memory."""
+    device = root.stat().st_dev
+    for folder, names, entries in os.walk(root):
+        names[:] = [name for name in names if _is_on(device, Path(folder, name)) and Path(folder, name) not in without]
+        for entry in entries:
+            path = Path(folder, entry)
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(path.lstat().st_mode) and _is_on(device, path) and path not in without:
+                    yield path
+
+
+def _is_on(device: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return path.lstat().st_dev == device
+    return False
+
+
+@pytest.fixture
+def needles() -> Callable[[Mapping[str, bytes]], Needles]:
+    """Makes a search for values, by name."""
+    return Needles

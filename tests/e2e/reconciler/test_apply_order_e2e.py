@@ -1,4 +1,5 @@
-"""What waits for what while an apply goes on, what is kept back when something fails, and what is said of it."""
+"""What waits for what while an apply goes on, what is kept back when something fails, and what is said of it: on the
+built-in engine and on a real Docker Swarm."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 
 from gitops.objects.base import parse_time
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 SERVICE = """\
 apiVersion: gitops/v1
@@ -26,7 +27,8 @@ SOON_HEALTHY = (
     "healthcheck: {test: [CMD, /bin/sh, -c, 'test -e /tick || { /bin/busybox touch /tick; exit 1; }'], interval: 1s}"
 )
 NEVER_HEALTHY = "healthcheck: {test: [CMD, /bin/busybox, 'false'], interval: 1s, retries: 100}"
-BROKEN = "command: [/bin/sh, -c, exit 3]"
+BROKEN = "command: [/bin/sh, -c, exit 3]\n  healthcheck: {test: [CMD, /bin/busybox, 'true'], interval: 1s}"
+"""With a check it never counts as running, however long an engine takes to see that it has ended."""
 
 
 def service(name: str, more: str = "stop_signal: SIGTERM", deploy: str = "") -> str:
@@ -56,28 +58,28 @@ def ran_at(host: Any, name: str) -> int:
 
 
 def test_a_service_is_made_when_what_it_depends_on_is_healthy_and_others_do_not_wait_for_that(
-    swarm: Any, project: Any, image: Any
+    engine_host: Any, project: Any, image: Any
 ) -> None:
     text = service("web", depends("db", "healthy")) + service("db", SOON_HEALTHY) + service("other")
     path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": text})
-    done = swarm.gitops("apply", path, "--yes", "--timeout", "2m")
+    done = engine_host.gitops("apply", path, "--yes", "--timeout", "2m")
     assert "service app_web: waits for app_db (healthy)" in done.stdout
-    assert created(swarm, "app_web") > ran_at(swarm, "app_db"), "web did not wait"
-    assert created(swarm, "app_other") < ran_at(swarm, "app_db"), "other waited"
-    again = swarm.gitops("apply", path, "--yes")
+    assert created(engine_host, "app_web") > ran_at(engine_host, "app_db"), "web did not wait"
+    assert created(engine_host, "app_other") < ran_at(engine_host, "app_db"), "other waited"
+    again = engine_host.gitops("apply", path, "--yes")
     assert "waits for" not in again.stdout
     # What is there and healthy already holds nothing up, and a change of it is waited for.
     (path / "all.yaml").write_text(text.replace("name: web", "name: web2"))
-    assert swarm.gitops("apply", path, "--yes").stdout.count("waits for") == 0
-    assert names(swarm) == {"app_web2", "app_db", "app_other"}
+    assert engine_host.gitops("apply", path, "--yes").stdout.count("waits for") == 0
+    assert names(engine_host) == {"app_web2", "app_db", "app_other"}
 
 
 def test_everything_that_failed_is_told_at_once_with_what_was_kept_back_and_the_rest_goes_on(
-    swarm: Any, project: Any, image: Any
+    engine_host: Any, project: Any, image: Any
 ) -> None:
     old = "apiVersion: gitops/v1\nkind: Network\nmetadata: {name: old, stack: app}\n"
     path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": service("other"), "old.yaml": old})
-    swarm.gitops("apply", path, "--yes")
+    engine_host.gitops("apply", path, "--yes")
     (path / "old.yaml").unlink()
     text = "".join(
         (
@@ -89,7 +91,7 @@ def test_everything_that_failed_is_told_at_once_with_what_was_kept_back_and_the_
         )
     )
     (path / "all.yaml").write_text(text)
-    done = swarm.gitops("apply", path, "--yes", check=False)
+    done = engine_host.gitops("apply", path, "--yes", check=False)
     assert done.returncode == 4, done.stderr
     broken = r"0/1 running: slot 1 failed \d+ times: task: non-zero exit \(3\)"
     for text_of_one in (
@@ -101,17 +103,17 @@ def test_everything_that_failed_is_told_at_once_with_what_was_kept_back_and_the_
         assert re.search(text_of_one, done.stderr), done.stderr
     assert "not removed before the rest is there: network app_old" in done.stderr
     assert "service app_other: converged, 2/2 running" in done.stdout
-    assert names(swarm) == {"app_other", "app_db", "app_cache"}
-    assert any(item["Name"] == "app_old" for item in swarm.api("/networks"))
+    assert names(engine_host) == {"app_other", "app_db", "app_cache"}
+    assert any(item["Name"] == "app_old" for item in engine_host.api("/networks"))
     # Put right, the next apply does what is left.
     (path / "all.yaml").write_text(text.replace(BROKEN, "stop_signal: SIGTERM"))
-    swarm.gitops("apply", path, "--yes")
-    assert names(swarm) == {"app_other", "app_db", "app_cache", "app_web", "app_front"}
-    assert not any(item["Name"] == "app_old" for item in swarm.api("/networks"))
+    engine_host.gitops("apply", path, "--yes")
+    assert names(engine_host) == {"app_other", "app_db", "app_cache", "app_web", "app_front"}
+    assert not any(item["Name"] == "app_old" for item in engine_host.api("/networks"))
 
 
 def test_each_object_has_its_own_deadline_and_the_error_names_what_is_late(
-    swarm: Any, project: Any, image: Any
+    engine_host: Any, project: Any, image: Any
 ) -> None:
     text = "".join(
         (
@@ -121,32 +123,41 @@ def test_each_object_has_its_own_deadline_and_the_error_names_what_is_late(
         )
     )
     path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": text})
-    done = swarm.gitops("apply", path, "--yes", "--timeout", "5m", check=False)
+    done = engine_host.gitops("apply", path, "--yes", "--timeout", "5m", check=False)
     assert done.returncode == 4, done.stderr
     assert "service app_slow: not there after 3 s: 0/1 running" in done.stderr
     assert "service app_web waits for app_slow (healthy): not there after 3 s" in done.stderr
     assert "service app_eager: converged" in done.stdout
-    assert names(swarm) == {"app_slow", "app_eager"}
+    assert names(engine_host) == {"app_slow", "app_eager"}
 
 
-def test_a_service_waits_for_one_that_completes_and_what_has_completed_counts_as_there(
-    swarm: Any, project: Any, image: Any
+def test_a_service_waits_for_what_completes_and_what_has_completed_counts_as_there(
+    engine_host: Any, project: Any, image: Any
 ) -> None:
-    once = "deploy: {restart_policy: {condition: none}, update_config: {monitor: 500ms}}"
-    migrate = service("migrate", "command: [/bin/sh, -c, /bin/busybox sleep 2]")
-    migrate = "\n".join(f"  {once}" if "deploy:" in line else line for line in migrate.splitlines()) + "\n"
-    text = service("web", depends("migrate", "completed_successfully")) + migrate
-    path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": text})
-    done = swarm.gitops("apply", path, "--yes")
-    assert "service app_web: waits for app_migrate (completed_successfully)" in done.stdout
-    ended = [task["Status"] for task in tasks(swarm, "app_migrate")]
-    assert [status["State"] for status in ended] == ["complete"]
-    assert created(swarm, "app_web") > parse_time(ended[0]["Timestamp"])
-    swarm.gitops("apply", path, "--yes")
-    assert len(tasks(swarm, "app_migrate")) == 1
-    # A migration that fails keeps back what waits for it.
-    (path / "all.yaml").write_text(text.replace("sleep 2", "false").replace("name: web", "name: web2"))
-    failed = swarm.gitops("apply", path, "--yes", check=False)
+    wait = "command: [/bin/sh, -c, /bin/busybox sleep 2]"
+    once = service("seed", wait).replace("restart_policy: {delay: 100ms}", "restart_policy: {condition: none}")
+    job = service("migrate", wait, "mode: replicated-job, replicas: 2")
+    job = job.replace(
+        "restart_policy: {delay: 100ms}, update_config: {monitor: 500ms}", "restart_policy: {condition: none}"
+    )
+    needs = "depends_on: {NAME: {condition: completed_successfully}}"
+    web = service("web", needs.replace("NAME", "migrate")) + service("api", needs.replace("NAME", "seed"))
+    path = project({"image.yaml": image("app:v1", "v1"), "all.yaml": web + job + once})
+    done = engine_host.gitops("apply", path, "--yes")
+    for waits, other, count in (("app_web", "app_migrate", 2), ("app_api", "app_seed", 1)):
+        assert f"service {waits}: waits for {other} (completed_successfully)" in done.stdout
+        ended = [task["Status"] for task in tasks(engine_host, other)]
+        assert [status["State"] for status in ended] == ["complete"] * count
+        assert created(engine_host, waits) > max(parse_time(status["Timestamp"]) for status in ended)
+    before = {task["ID"] for task in engine_host.api("/tasks")}
+    assert "No changes" in engine_host.gitops("apply", path, "--yes").stdout
+    assert {task["ID"] for task in engine_host.api("/tasks")} == before
+    # What fails instead keeps back what waits for it.
+    text = (web + job + once).replace("sleep 2", "false").replace("name: web", "name: web2")
+    (path / "all.yaml").write_text(text.replace("name: api", "name: api2"))
+    failed = engine_host.gitops("apply", path, "--yes", check=False)
     assert failed.returncode == 4, failed.stderr
-    assert "service app_web2 waits for app_migrate (completed_successfully): 0/1 running" in failed.stderr
-    assert names(swarm) == {"app_web", "app_migrate"}
+    waits = "waits for app_{} (completed_successfully): 0/{}"
+    assert "service app_web2 " + waits.format("migrate", "2 completed: slot") in failed.stderr, failed.stderr
+    assert "service app_api2 " + waits.format("seed", "1 running") in failed.stderr, failed.stderr
+    assert names(engine_host) == {"app_web", "app_api", "app_migrate", "app_seed"}
