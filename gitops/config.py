@@ -14,6 +14,17 @@ MIN_API_VERSION = "1.24"
 
 
 @dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """The engine's side of mutual TLS, all in PEM."""
+
+    ca: Path
+    """The authority whose clients may connect; they are root on this host."""
+    certificate: Path
+    """The engine's own, with what else of the chain a client needs."""
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
 class EngineConfig:
     """What an engine is told at its start. With other roots and another parent, engines on a machine share nothing."""
 
@@ -24,7 +35,12 @@ class EngineConfig:
     cgroup_parent: str = "gitops"
     """The cgroup that containers are made under, in every hierarchy."""
     hosts: tuple[str, ...] = ()
-    """Where the API listens: `unix://PATH`. Empty means `engine.sock` in the run root."""
+    """Where the API listens: `unix://PATH`, `tcp://ADDRESS:PORT`. Without a unix socket among them, it listens on
+    `engine.sock` in the run root too: the host's own commands go there."""
+    tls: TlsConfig | None = None
+    """For TCP, which is refused without it anywhere but on loopback."""
+    allow_plain_tcp: bool = False
+    """The operator's word that TCP may be without TLS on any address."""
     socket_group: str = "gitops"
     """Group of the socket, where it exists; else root. Mode 0660, as Docker's."""
     local_pools: tuple[str, ...] = (
@@ -40,8 +56,10 @@ class EngineConfig:
 
     @property
     def listen(self) -> tuple[str, ...]:
-        """The endpoints to listen on, never empty."""
-        return self.hosts or (f"unix://{self.run_root / 'engine.sock'}",)
+        """The endpoints to listen on, a unix socket among them."""
+        if any(host.startswith("unix://") for host in self.hosts):
+            return self.hosts
+        return (f"unix://{self.run_root / 'engine.sock'}", *self.hosts)
 
     @property
     def instance(self) -> str:

@@ -73,7 +73,10 @@ def values(command: Command) -> Command:
 
 
 host_option = click.option(
-    "-H", "--host", metavar="HOST", help="The engine, as unix://PATH; else GITOPS_HOST, else ours."
+    "-H",
+    "--host",
+    metavar="HOST",
+    help="The engine: unix://PATH, tcp://HOST:PORT, ssh://USER@HOST or context://NAME; else GITOPS_HOST, else ours.",
 )
 path_argument = click.argument("path", type=click.Path(path_type=Path))
 take_over_option = click.option("--take-over", is_flag=True, help="Take a stack over from another source.")

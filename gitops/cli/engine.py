@@ -3,76 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import gitops
-from gitops import config as settings
 from gitops import errors
+from gitops.cli import engineoptions
 
 if TYPE_CHECKING:
     from gitops.daemon.background import Status
-
-F = TypeVar("F", bound=Callable[..., Any])
-_LEVELS = ("debug", "info", "warning", "error")
-
-
-def _roots(command: F) -> F:
-    """The options that tell engines on one machine apart."""
-    for option in (
-        click.option(
-            "--run-root",
-            type=click.Path(path_type=Path),
-            default=settings.RUN_ROOT,
-            show_default=True,
-            help="Sockets, pid files and what else a reboot may lose.",
-        ),
-        click.option(
-            "--data-root",
-            type=click.Path(path_type=Path),
-            default=settings.DATA_ROOT,
-            show_default=True,
-            help="Images, containers, volumes, the swarm's state.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _engine_options(command: F) -> F:
-    """The options of an engine that is to be started."""
-    for option in (
-        click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, help="What to log."),
-        click.option(
-            "--host",
-            "-H",
-            "hosts",
-            multiple=True,
-            metavar="unix://PATH",
-            help="Where to listen; may be repeated.  [default: engine.sock in the run root]",
-        ),
-        click.option(
-            "--cgroup-parent", default="gitops", show_default=True, help="The cgroup that containers are made under."
-        ),
-    ):
-        command = option(command)
-    return _roots(command)
-
-
-def _config(
-    data_root: Path, run_root: Path, cgroup_parent: str = "gitops", hosts: tuple[str, ...] = ()
-) -> settings.EngineConfig:
-    if not cgroup_parent.strip("/") or ".." in cgroup_parent.split("/"):
-        raise errors.Invalid(f"invalid cgroup parent {cgroup_parent!r}: a name like gitops is wanted")
-    return settings.EngineConfig(
-        data_root=data_root.absolute(),
-        run_root=run_root.absolute(),
-        cgroup_parent=cgroup_parent.strip("/"),
-        hosts=hosts,
-    )
 
 
 @click.group()
@@ -81,20 +22,20 @@ def engine() -> None:
 
 
 @engine.command()
-@_engine_options
-def run(data_root: Path, run_root: Path, cgroup_parent: str, hosts: tuple[str, ...], log_level: str) -> None:
+@engineoptions.engine
+def run(log_level: str, **options: Any) -> None:
     """Run the engine in the foreground, for a service manager or a terminal."""
-    config = _config(data_root, run_root, cgroup_parent, hosts)
+    config = engineoptions.config_of(**options)
     from gitops.daemon import main
 
     main.run(config, log_level=log_level)
 
 
 @engine.command()
-@_engine_options
-def start(data_root: Path, run_root: Path, cgroup_parent: str, hosts: tuple[str, ...], log_level: str) -> None:
+@engineoptions.engine
+def start(log_level: str, **options: Any) -> None:
     """Start the engine in the background; does nothing where it runs."""
-    config = _config(data_root, run_root, cgroup_parent, hosts)
+    config = engineoptions.config_of(**options)
     from gitops.daemon import background
 
     found, is_new = background.start(config, log_level=log_level)
@@ -104,14 +45,14 @@ def start(data_root: Path, run_root: Path, cgroup_parent: str, hosts: tuple[str,
 
 
 @engine.command()
-@_roots
+@engineoptions.roots
 @click.option("--containers", is_flag=True, help="Stop all containers too, and take their networks away.")
 @click.option(
     "--purge", is_flag=True, help="Stop all containers and delete everything: images, volumes, the swarm, both roots."
 )
 def stop(data_root: Path, run_root: Path, containers: bool, purge: bool) -> None:
     """Stop the engine. Its containers run on, and the next start takes them up again."""
-    config = _config(data_root, run_root)
+    config = engineoptions.config_of(data_root, run_root)
     from gitops.daemon import background
 
     found = background.status(config)
@@ -140,13 +81,13 @@ def _count(number: int, noun: str) -> str:
 
 
 @engine.command()
-@_roots
+@engineoptions.roots
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def status(data_root: Path, run_root: Path, form: str) -> int:
     """Say whether the engine runs, and what it holds; exit code 0 if it does, 1 if not."""
     from gitops.daemon import background
 
-    found = background.status(_config(data_root, run_root))
+    found = background.status(engineoptions.config_of(data_root, run_root))
     click.echo(json.dumps(_as_json(found)) if form == "json" else "\n".join(_as_text(found)))
     return 0 if found.is_running else 1
 

@@ -46,6 +46,7 @@ _COMMANDS = {
     "why": _Lazy("gitops.cli.explaining", "why", "Explain what a service lacks, link by link."),
     "snapshot": _Lazy("gitops.cli.planning", "snapshot", "Print a redacted picture of the engine, for diff --against."),
     "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
+    "system": _Lazy("gitops.cli.system", "system", "The connection to an engine."),
     "compose": _Lazy("gitops.cli.compose", "compose", "Print what is honoured of Compose files, key by key."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
 }

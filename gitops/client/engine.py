@@ -36,9 +36,9 @@ class EngineClient(HostCalls, ImageCalls, ContainerCalls, SwarmCalls):
 
 
 def connect(host: str | None = None) -> EngineClient:
-    """A client of the engine on `host` (unix:// or tcp://), else on GITOPS_HOST, else of the built-in one.
+    """A client of the engine on `host` (see `endpoint.resolve`), else on GITOPS_HOST, else of the built-in one.
 
     Raises:
-        errors.Invalid, errors.Unsupported: not an address that can be used.
+        errors.Invalid, errors.NotFound, errors.Unsupported: not an address that can be used.
     """
     return EngineClient(Transport(endpoint.resolve(host)))

@@ -10,8 +10,8 @@ import base64
 import contextlib
 import io
 import json
-import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -19,8 +19,8 @@ import aiohttp
 import yarl
 
 from gitops import config, errors
-from gitops.client import answers
-from gitops.client.endpoint import Endpoint, TlsFiles
+from gitops.client import answers, ssh, tlsfiles
+from gitops.client.endpoint import Endpoint
 from gitops.objects import base, system
 from gitops.objects.image import AuthConfig
 
@@ -34,6 +34,7 @@ _CALL = aiohttp.ClientTimeout(total=120, sock_connect=10)
 _LONG = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _STREAM_LINE_LIMIT = 4 * 2**20
 _AUTH_HEADER = "X-Registry-Auth"
+_ALERT = re.compile(r"\bSSL: \w*ALERT\w*\] (?:tlsv\d+ )?(?:sslv3 )?alert ([a-z]+(?: [a-z]+)*)")
 
 
 class Transport:
@@ -42,6 +43,7 @@ class Transport:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._session: aiohttp.ClientSession | None = None
+        self._tunnel: ssh.Tunnel | None = None
         self._prefix = ""
 
     async def open(self) -> system.Ping:
@@ -51,14 +53,8 @@ class Transport:
             errors.Unavailable: nobody answers there. errors.Denied: the socket refuses this user.
             errors.Unsupported: the engine is too old.
         """
-        if self.endpoint.socket is not None:
-            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(path=str(self.endpoint.socket), limit=0)
-        else:
-            connector = aiohttp.TCPConnector(
-                ssl=_tls_context(self.endpoint.tls) if self.endpoint.tls else True, limit=0
-            )
         self._session = aiohttp.ClientSession(
-            connector=connector, timeout=_CALL, headers={"User-Agent": "gitops-client"}, auto_decompress=False
+            connector=self._connector(), timeout=_CALL, headers={"User-Agent": "gitops-client"}, auto_decompress=False
         )
         try:
             ping = await self.ping()
@@ -68,11 +64,24 @@ class Transport:
             raise
         return ping
 
+    def _connector(self) -> aiohttp.BaseConnector:
+        if self.endpoint.remote is not None:
+            self._tunnel = ssh.Tunnel(self.endpoint.remote)
+            return aiohttp.UnixConnector(path=str(self._tunnel.open()), limit=0)
+        if self.endpoint.socket is not None:
+            return aiohttp.UnixConnector(path=str(self.endpoint.socket), limit=0)
+        return aiohttp.TCPConnector(
+            ssl=tlsfiles.context(self.endpoint.tls) if self.endpoint.tls is not None else True, limit=0
+        )
+
     async def close(self) -> None:
         """Close all connections; twice does no harm."""
         session, self._session = self._session, None
+        tunnel, self._tunnel = self._tunnel, None
         if session is not None:
             await session.close()
+        if tunnel is not None:
+            await tunnel.close()
 
     async def ping(self) -> system.Ping:
         """Ask whether the engine is there, and what it speaks."""
@@ -170,24 +179,33 @@ class Transport:
         elif data is not None:
             headers["Content-Type"] = "application/x-tar"
         url = yarl.URL(self.endpoint.base_url + (self._prefix if prefix is None else prefix) + path, encoded=True)
-        with self._chained():
-            async with self._session.request(
+        async with (
+            self._chained(),
+            self._session.request(
                 method,
                 url.with_query(_query(query)) if query else url,
                 data=data,
                 headers=headers,
                 timeout=_LONG if is_long else _CALL,
                 allow_redirects=False,
-            ) as response:
-                if response.status >= 400:
-                    raise answers.error_of(response.status, await response.read())
-                yield response
+            ) as response,
+        ):
+            if response.status >= 400:
+                raise answers.error_of(response.status, await response.read())
+            yield response
 
-    @contextlib.contextmanager
-    def _chained(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _chained(self) -> AsyncIterator[None]:
         host = self.endpoint.host
         try:
             yield
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise errors.Denied(
+                f"the certificate of {host} can't be trusted ({_untrusted(error.certificate_error)}): the address must "
+                "be a name in it, and its authority the one in ca.pem"
+            ) from error
+        except aiohttp.ClientConnectorSSLError as error:
+            raise errors.Unavailable(f"{host} does not take part in TLS: {_reason(error)}") from error
         except aiohttp.ClientConnectorError as error:
             cause = error.os_error
             if isinstance(cause, PermissionError):
@@ -201,7 +219,25 @@ class Transport:
         except TimeoutError as error:
             raise errors.Unavailable(f"the engine on {host} does not answer in time") from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise errors.Unavailable(f"the connection to the engine on {host} broke: {_reason(error)}") from error
+            raise await self._broken(error) from error
+
+    async def _broken(self, error: Exception) -> errors.GitopsError:
+        """What an end of the connection in the middle of a request stands for."""
+        host = self.endpoint.host
+        if self._tunnel is not None:
+            words = await self._tunnel.failure()
+            kind = errors.Denied if "Permission denied" in words else errors.Unavailable
+            return kind(f"the engine on {host} can't be reached: {words}")
+        alert = _ALERT.search(str(error))
+        if alert is not None:
+            # TLS 1.3 tells a client only after the handshake that its certificate won't do.
+            return errors.Denied(
+                f"the engine on {host} refuses this client's certificate ({alert[1]}): "
+                "it must be of the authority that the engine trusts, and valid today"
+            )
+        is_plain = self.endpoint.socket is None and self.endpoint.tls is None
+        hint = "; if it wants TLS, name your certificate's directory by GITOPS_CERT_PATH" if is_plain else ""
+        return errors.Unavailable(f"the connection to the engine on {host} broke: {_reason(error)}{hint}")
 
 
 def path_of(*parts: str) -> str:
@@ -241,22 +277,11 @@ def _negotiated(theirs: str, host: str) -> str:
     return theirs if (major, minor) < ours else config.API_VERSION
 
 
+def _untrusted(error: Exception) -> str:
+    return getattr(error, "verify_message", "") or str(error)
+
+
 def _reason(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientPayloadError):
         return "it ended in the middle of an answer"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=str(files.ca) if files.ca.exists() else None)
-        # Certificates that do for Docker do for us: the strictness that Python 3.13 brought asks for more.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if not files.is_verified:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if files.certificate.exists():
-            context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        raise errors.Invalid(f"the TLS files in {files.directory} can't be used: {error}") from error
-    return context

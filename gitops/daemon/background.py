@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 from gitops import errors
 from gitops.config import EngineConfig
-from gitops.daemon import ownership
+from gitops.daemon import commandline, ownership
 from gitops.daemon.main import STOP_ALL_MARKER
 
 START_TIMEOUT_S = 60.0
@@ -88,7 +87,7 @@ def start(config: EngineConfig, *, log_level: str = "info") -> tuple[Status, boo
     with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o640)) as output:
         offset = output.tell()
         process = subprocess.Popen(
-            _command(config, log_level),
+            commandline.words(config, log_level),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -97,23 +96,6 @@ def start(config: EngineConfig, *, log_level: str = "info") -> tuple[Status, boo
             cwd="/",
         )
     return _await_answer(config, process, path, offset), True
-
-
-def _command(config: EngineConfig, log_level: str) -> list[str]:
-    hosts = [word for host in config.hosts for word in ("--host", host)]
-    return [
-        sys.executable,
-        "-P",
-        "-m",
-        "gitops",
-        "engine",
-        "run",
-        *("--data-root", str(config.data_root)),
-        *("--run-root", str(config.run_root)),
-        *("--cgroup-parent", config.cgroup_parent),
-        *("--log-level", log_level),
-        *hosts,
-    ]
 
 
 def _await_answer(config: EngineConfig, process: subprocess.Popen[bytes], path: Path, offset: int) -> Status:

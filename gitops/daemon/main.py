@@ -90,13 +90,13 @@ def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:
 
 
 async def _compose(config: EngineConfig, unpacker: Unpacker, stack: contextlib.AsyncExitStack) -> None:
-    from gitops.api import server
+    from gitops.api import listeners, server
     from gitops.engine.engine import Engine
     from gitops.executors.container import ContainerExecutor
     from gitops.swarm.clock import WallClock
     from gitops.swarm.node import SwarmNode
 
-    bound = server.listeners(config.listen, config.socket_group)
+    bound = listeners.bind(config.listen, config.socket_group, config.tls, allow_plain_tcp=config.allow_plain_tcp)
     serving: server.Server | None = None
     try:
         engine = Engine(config, unpacker)

@@ -27,6 +27,9 @@ def test_the_docker_cli_s_host_is_not_ours() -> None:
         ("tcp://[::1]:99", {}, "http://[::1]:99"),
         ("tcp://box", {"DOCKER_TLS_VERIFY": "1", "HOME": "/home/u"}, "https://box:2376"),
         ("tcp://box", {"DOCKER_CERT_PATH": "/certs"}, "https://box:2376"),
+        ("tcp://box", {"GITOPS_CERT_PATH": "/certs"}, "https://box:2376"),
+        ("tcp://box", {"GITOPS_TLS_VERIFY": "1"}, "https://box:2376"),
+        ("tcp://box", {"GITOPS_TLS_VERIFY": "0", "DOCKER_TLS_VERIFY": "1"}, "http://box:2375"),
     ],
 )
 def test_tcp_has_tls_where_the_environment_says_so(host: str, environment: dict[str, str], url: str) -> None:
@@ -39,7 +42,23 @@ def test_tls_files_are_where_docker_keeps_them() -> None:
     assert (found.ca, found.is_verified) == (Path("/home/u/.docker/ca.pem"), True)
 
 
-@pytest.mark.parametrize("host", ["ssh://me@box", "npipe:////./pipe/docker", "https://box"])
+@pytest.mark.parametrize(
+    ("environment", "directory", "is_verified"),
+    [
+        ({"GITOPS_CERT_PATH": "/ours", "DOCKER_CERT_PATH": "/docker's"}, "/ours", True),
+        ({"GITOPS_CERT_PATH": "/ours", "GITOPS_TLS_VERIFY": "0"}, "/ours", False),
+        ({"GITOPS_TLS_VERIFY": "1", "HOME": "/home/u"}, "/home/u/.docker", True),
+        ({"DOCKER_CERT_PATH": "/docker's"}, "/docker's", False),
+        ({"DOCKER_CERT_PATH": "/docker's", "DOCKER_TLS_VERIFY": "1"}, "/docker's", True),
+    ],
+)
+def test_our_variables_come_before_docker_s(environment: dict[str, str], directory: str, is_verified: bool) -> None:
+    found = endpoint.resolve("tcp://box", environment).tls
+    assert found is not None
+    assert (str(found.directory), found.is_verified) == (directory, is_verified)
+
+
+@pytest.mark.parametrize("host", ["npipe:////./pipe/docker", "https://box"])
 def test_other_ways_to_connect_are_refused_by_name(host: str) -> None:
     with pytest.raises(errors.Unsupported, match=host.split(":")[0]):
         endpoint.resolve(host, {})
