@@ -15,38 +15,20 @@ from gitops.objects import placeholders
 
 # Each with the values, beside the empty ones, that ask for what happens anyway.
 _HOST_CONFIG: dict[str, tuple[Any, ...]] = {
-    "PidMode": ("private",),
-    "IpcMode": ("private", "shareable", "none"),
-    "UTSMode": (),
-    "UsernsMode": ("host",),
-    "CgroupnsMode": ("private", "host"),
     "Cgroup": (),
     "CgroupParent": (),
     "Links": (),
-    "VolumesFrom": (),
     "VolumeDriver": ("local",),
-    "Devices": (),
     "DeviceRequests": (),
-    "DeviceCgroupRules": (),
-    "CpusetCpus": (),
-    "CpusetMems": (),
     "CpuRealtimePeriod": (),
     "CpuRealtimeRuntime": (),
-    "CpuPeriod": (),
-    "CpuQuota": (),
-    "BlkioWeight": (),
-    "BlkioWeightDevice": (),
-    "BlkioDeviceReadBps": (),
-    "BlkioDeviceWriteBps": (),
-    "BlkioDeviceReadIOps": (),
-    "BlkioDeviceWriteIOps": (),
-    "MemorySwappiness": (-1,),
     "KernelMemory": (),
-    "OomKillDisable": (),
+    "KernelMemoryTCP": (),
     "StorageOpt": (),
-    "Runtime": ("crun",),
 }
-_CONFIG = ("OnBuild", "Shell", "MacAddress", "NetworkDisabled", "ArgsEscaped")
+_HINTS = {"Links": "put both containers on a network of your own, where they find each other by name"}
+_CONFIG = ("OnBuild", "Shell", "ArgsEscaped")
+_RUNTIMES = ("crun",)
 
 
 def check_container(data: bytes) -> None:
@@ -65,7 +47,11 @@ def check_container(data: bytes) -> None:
     for name, accepted in _HOST_CONFIG.items():
         value = host.get(name)
         if value and value not in accepted:
-            raise errors.Unsupported(f"HostConfig.{name} is not supported by this engine")
+            hint = f": {_HINTS[name]}" if name in _HINTS else ""
+            raise errors.Unsupported(f"HostConfig.{name} is not supported by this engine{hint}")
+    runtime = host.get("Runtime")
+    if runtime and runtime not in _RUNTIMES:
+        raise errors.Invalid(f"unknown or invalid runtime name: {runtime}")
 
 
 def check_service(data: bytes) -> None:

@@ -27,6 +27,7 @@ class ContainerConfig(Full, frozen=True):
     env: list[str] | None = None
     cmd: list[str] | str | None = None
     healthcheck: HealthConfig | None = None
+    network_disabled: bool = False
     image: str = ""
     volumes: dict[str, Any] | None = None
     working_dir: str = ""
@@ -55,6 +56,28 @@ class LogConfig(Full, frozen=True):
 
     type: str = "json-file"
     config: dict[str, str] | None = None
+
+
+class DeviceMapping(Wire, frozen=True):
+    """A device of the host in a container; permissions are letters of `rwm`."""
+
+    path_on_host: str = ""
+    path_in_container: str = ""
+    cgroup_permissions: str = ""
+
+
+class WeightDevice(Wire, frozen=True):
+    """A block device with the weight of a container's requests to it, from 10 to 1000."""
+
+    path: str = ""
+    weight: int = 0
+
+
+class ThrottleDevice(Wire, frozen=True):
+    """A block device with the most bytes or requests a second."""
+
+    path: str = ""
+    rate: int = 0
 
 
 class HostConfig(Full, frozen=True):
@@ -90,18 +113,48 @@ class HostConfig(Full, frozen=True):
     ulimits: list[Ulimit] | None = None
     init: bool | None = None
     mounts: list[Mount] | None = None
+    annotations: dict[str, str] | None = None
+    volumes_from: list[str] | None = None
+    volume_driver: str = ""
+    pid_mode: str = ""
+    ipc_mode: str = ""
+    uts_mode: str = msgspec.field(name="UTSMode", default="")
+    userns_mode: str = ""
+    cgroupns_mode: str = ""
+    runtime: str = ""
+    devices: list[DeviceMapping] | None = None
+    device_cgroup_rules: list[str] | None = None
+    masked_paths: list[str] | None = None
+    """None for the engine's own list; empty hides nothing."""
+    readonly_paths: list[str] | None = None
+    cpu_period: int = 0
+    """Microseconds, as is the quota."""
+    cpu_quota: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool | None = None
+    blkio_weight: int = 0
+    blkio_weight_device: list[WeightDevice] | None = None
+    blkio_device_read_bps: list[ThrottleDevice] | None = None
+    blkio_device_write_bps: list[ThrottleDevice] | None = None
+    blkio_device_read_iops: list[ThrottleDevice] | None = msgspec.field(name="BlkioDeviceReadIOps", default=None)
+    blkio_device_write_iops: list[ThrottleDevice] | None = msgspec.field(name="BlkioDeviceWriteIOps", default=None)
 
 
 class IPAMEndpoint(Wire, frozen=True):
     """Addresses asked for."""
 
     ipv4_address: str = msgspec.field(name="IPv4Address", default="")
+    ipv6_address: str = msgspec.field(name="IPv6Address", default="")
+    link_local_ips: list[str] | None = msgspec.field(name="LinkLocalIPs", default=None)
 
 
 class EndpointSettings(Wire, frozen=True):
     """A container's place on a network: asked for at creation, filled in when it is connected."""
 
     ipam_config: IPAMEndpoint | None = msgspec.field(name="IPAMConfig", default=None)
+    links: list[str] | None = None
     aliases: list[str] | None = None
     driver_opts: dict[str, str] | None = None
     network_id: str = msgspec.field(name="NetworkID", default="")
@@ -120,8 +173,9 @@ class NetworkingConfig(Wire, frozen=True):
 
 
 class ContainerCreate(ContainerConfig, frozen=True):
-    """The body of POST /containers/create: a ContainerConfig with two more fields."""
+    """The body of POST /containers/create: a ContainerConfig with more fields; `mac_address` is of older clients."""
 
+    mac_address: str = ""
     host_config: HostConfig | None = None
     networking_config: NetworkingConfig | None = None
 

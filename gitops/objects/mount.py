@@ -13,6 +13,8 @@ class BindOptions(Wire, frozen=True):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
 
 
 class VolumeDriver(Wire, frozen=True):

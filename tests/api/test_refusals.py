@@ -14,11 +14,17 @@ def _body(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PidMode", "host"), ("Devices", [{"PathOnHost": "/dev/kvm"}]), ("VolumesFrom", ["x"])]
+    ("name", "value"), [("CgroupParent", "/x"), ("DeviceRequests", [{"Count": -1}]), ("Links", ["a:b"])]
 )
 def test_what_is_not_supported_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(errors.Unsupported, match=name):
         refusals.check_container(_body(HostConfig={name: value}))
+
+
+def test_a_runtime_that_is_not_there_is_named_in_docker_s_words() -> None:
+    refusals.check_container(_body(HostConfig={"Runtime": "crun"}))
+    with pytest.raises(errors.Invalid, match="unknown or invalid runtime name: kata"):
+        refusals.check_container(_body(HostConfig={"Runtime": "kata"}))
 
 
 def test_what_the_cli_sends_by_default_passes() -> None:

@@ -61,8 +61,9 @@ async def create(request: web.Request) -> web.Response:
     refusals.check_container(data)
     body = _with_network_named(wire.decode_request(data, ContainerCreate))
     networks.check_attachments(swarm_of(request), body)
-    made = await engine_of(request).containers.create(body, name)
-    return answers.json({"Id": made.id, "Warnings": []}, 201)
+    containers = engine_of(request).containers
+    made = await containers.create(body, name, platform=request.query.get("platform", ""))
+    return answers.json({"Id": made.id, "Warnings": containers.left_out(body)}, 201)
 
 
 def _with_network_named(body: ContainerCreate) -> ContainerCreate:

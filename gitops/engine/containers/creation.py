@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from gitops import errors
-from gitops.engine.containers import capabilities, hostfiles, mounts, signals
-from gitops.engine.containers.record import ContainerRecord, FileRecord
+from gitops.engine.containers import allowances, capabilities, devices, hostfiles, mounts, sharing, signals
+from gitops.engine.containers.record import ContainerRecord, FileRecord, MountRecord
 from gitops.objects.base import MILLISECOND
 from gitops.objects.container import (
     ContainerConfig,
@@ -21,20 +21,12 @@ from gitops.objects.container import (
 )
 from gitops.objects.service import HealthConfig
 
-MIN_MEMORY = 6 * 1024 * 1024
 SHM_SIZE = 64 * 1024 * 1024
-RESTART_POLICIES = ("no", "always", "on-failure", "unless-stopped")
+LINK_HINT = "put both on a network of your own, where containers find each other by name"
+_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 _SYSCTL = re.compile(r"(kernel\.(msg\w+|sem|shm\w+|domainname)|fs\.mqueue\.\w+|net\.[\w.\-/]+)")
+_LABEL = re.compile(r"disable|(user|role|type|level|filetype):.+")
 _PORT = re.compile(r"([0-9]{1,5})(?:/(tcp|udp|sctp))?")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-_LIMITS = frozenset(
-    _words("core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack")
-)
 
 
 def merge(user: ContainerConfig, image: ContainerConfig) -> ContainerConfig:
@@ -106,21 +98,24 @@ def make_record(
     anonymous: Callable[[], str],
     files: Sequence[FileRecord] = (),
     gateway_leg: bool = False,
+    inherited: Sequence[MountRecord] = (),
 ) -> ContainerRecord:
-    """A new container.
+    """A new container; `inherited` are mounts that it takes over from others.
 
     Raises:
         errors.Invalid: something that can't be. errors.Unsupported: something that this engine doesn't have.
     """
     config = merge(body, image)
     host = fill(body.host_config or HostConfig())
+    if body.network_disabled:
+        host = msgspec.structs.replace(host, network_mode="none")
+    sharing.check(body, host)
     check(config, host, cpus)
     endpoints = endpoint_requests(host, body)
     command = words(config.entrypoint) + words(config.cmd)
     if not command:
         raise errors.Invalid("no command specified")
-    mode = host.network_mode
-    if not config.hostname and mode != "host" and not mode.startswith("container:"):
+    if not config.hostname and host.network_mode != "host" and not sharing.donor(host.network_mode):
         config = msgspec.structs.replace(config, hostname=container[:12])
     return ContainerRecord(
         id=container,
@@ -133,7 +128,7 @@ def make_record(
         args=command[1:],
         endpoints=endpoints,
         gateway_leg=gateway_leg,
-        mounts=mounts.plan(config, host, anonymous),
+        mounts=mounts.plan(config, host, anonymous, inherited),
         files=list(files),
     )
 
@@ -146,6 +141,7 @@ def fill(host: HostConfig) -> HostConfig:
     return msgspec.structs.replace(
         host,
         network_mode=mode,
+        ipc_mode=host.ipc_mode or sharing.PRIVATE,
         shm_size=host.shm_size or SHM_SIZE,
         restart_policy=msgspec.structs.replace(policy, name=policy.name or "no"),
         log_config=LogConfig(type=log.type or "json-file", config=log.config or {}),
@@ -156,23 +152,53 @@ def endpoint_requests(host: HostConfig, body: ContainerCreate) -> dict[str, Endp
     """The networks to join with what was asked for on each; the one of the network mode comes first."""
     asked = dict((body.networking_config and body.networking_config.endpoints_config) or {})
     mode = host.network_mode
-    if mode in ("host", "none") or mode.startswith("container:"):
+    mac = body.mac_address
+    if mode in ("host", "none") or sharing.donor(mode):
         if set(asked) - {mode}:
             raise errors.Invalid(f"conflicting options: network mode {mode} and networks {', '.join(sorted(asked))}")
+        if mode != "none" and (mac or any(place.mac_address for place in asked.values())):
+            raise errors.Invalid("conflicting options: mac-address and the network mode")
         return {}
-    if mode == "bridge" and "bridge" not in asked and asked:
-        return asked
-    first = asked.pop(mode, None) or EndpointSettings()
-    return {mode: first, **asked}
+    if mode != "bridge" or "bridge" in asked or not asked:
+        first = asked.pop(mode, None) or EndpointSettings()
+        asked = {mode: first, **asked}
+    if mac:
+        main = next(iter(asked))
+        if asked[main].mac_address not in ("", mac):
+            raise errors.Invalid("the container-wide MAC address must match the endpoint-specific MAC address")
+        asked[main] = msgspec.structs.replace(asked[main], mac_address=mac)
+    for name, settings in asked.items():
+        check_endpoint(name, settings)
+    return asked
+
+
+def check_endpoint(network: str, settings: EndpointSettings) -> None:
+    """Raises `errors.Invalid` or `errors.Unsupported` for what a place on a network can't have."""
+    if settings.links:
+        raise errors.Unsupported(f"links between containers are not supported by this engine: {LINK_HINT}")
+    if settings.driver_opts:
+        raise errors.Unsupported(f"driver options of a place on network {network} are not supported by this engine")
+    wanted = settings.ipam_config
+    if wanted is not None and wanted.link_local_ips:
+        raise errors.Unsupported("link-local addresses of containers are not supported by this engine")
+    if settings.mac_address and not _MAC.fullmatch(settings.mac_address):
+        raise errors.Invalid(f"invalid MAC address: {settings.mac_address}")
+    if network != "bridge":
+        return
+    if wanted is not None and (wanted.ipv4_address or wanted.ipv6_address):
+        raise errors.Invalid("user specified IP address is supported on user defined networks only")
+    if settings.aliases:
+        raise errors.Invalid("network-scoped alias is supported only for containers in user defined networks")
 
 
 def check(config: ContainerConfig, host: HostConfig, cpus: int) -> None:
     """Raises `errors.Invalid` or `errors.Unsupported`, with Docker's texts where there are any."""
     _check_process(config)
     _check_health(config.healthcheck)
-    _check_resources(host, cpus)
-    _check_restart(host)
+    allowances.check(host, cpus)
+    allowances.check_restart(host)
     _check_security(host)
+    devices.check(host)
     log_limits(host.log_config or LogConfig())
     hostfiles.extra_lines(host.extra_hosts or (), gateway="0.0.0.0")
     for port in [*(config.exposed_ports or ()), *(host.port_bindings or ())]:
@@ -220,49 +246,6 @@ def _check_health(check: HealthConfig | None) -> None:
         raise errors.Invalid("Retries in Healthcheck cannot be negative")
 
 
-def _check_resources(host: HostConfig, cpus: int) -> None:
-    if host.memory and host.memory < MIN_MEMORY:
-        raise errors.Invalid("Minimum memory limit allowed is 6MB")
-    if host.memory_swap > 0 and not host.memory:
-        raise errors.Invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if host.memory_swap > 0 and host.memory_swap < host.memory:
-        raise errors.Invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.memory_reservation < 0:
-        raise errors.Invalid(f"invalid memory reservation: {host.memory_reservation}")
-    if host.memory_reservation and host.memory and host.memory_reservation > host.memory:
-        raise errors.Invalid("Minimum memory limit can not be less than memory reservation limit, see usage")
-    if host.nano_cpus and not 10_000_000 <= host.nano_cpus <= cpus * 1_000_000_000:
-        raise errors.Invalid(f"range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
-    if host.cpu_shares < 0 or host.shm_size < 0:
-        raise errors.Invalid("CPU shares and the size of /dev/shm can't be negative")
-    if not -1000 <= host.oom_score_adj <= 1000:
-        raise errors.Invalid(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
-    for limit in host.ulimits or ():
-        if limit.name not in _LIMITS:
-            raise errors.Invalid(f"invalid ulimit type: {limit.name}")
-        if min(limit.soft, limit.hard) < -1:
-            raise errors.Invalid(f"invalid ulimit {limit.name}: {limit.soft}:{limit.hard}, -1 is the word for no limit")
-        if limit.hard != -1 and (limit.soft == -1 or limit.soft > limit.hard):
-            raise errors.Invalid(
-                f"ulimit soft limit must be less than or equal to hard limit: {limit.soft} > {limit.hard}"
-            )
-
-
-def _check_restart(host: HostConfig) -> None:
-    policy = host.restart_policy or RestartPolicy()
-    if policy.name not in RESTART_POLICIES:
-        raise errors.Invalid(
-            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', 'on-failure', "
-            "or 'unless-stopped'"
-        )
-    if policy.maximum_retry_count < 0:
-        raise errors.Invalid("invalid restart policy: maximum retry count cannot be negative")
-    if policy.maximum_retry_count and policy.name != "on-failure":
-        raise errors.Invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-    if host.auto_remove and policy.name != "no":
-        raise errors.Invalid("can't create 'AutoRemove' container with restart policy")
-
-
 def _check_security(host: HostConfig) -> None:
     for name in [*(host.cap_add or ()), *(host.cap_drop or ())]:
         capabilities.normalise(name)
@@ -287,10 +270,12 @@ def security(host: HostConfig) -> Security:
             result = msgspec.structs.replace(result, no_new_privileges=value != "false")
         elif key == "seccomp" and value:
             result = msgspec.structs.replace(result, seccomp="" if value == "builtin" else value)
-        elif (key, value) not in (("apparmor", "unconfined"), ("label", "disable")):
+        elif key == "label" and _LABEL.fullmatch(value):
+            continue  # a host without SELinux, and this engine asks for none, has no labels: as with Docker
+        elif (key, value) != ("apparmor", "unconfined"):
             raise errors.Unsupported(
                 f'security option "{option}" is not supported: there are no-new-privileges, seccomp=, '
-                "apparmor=unconfined and label=disable"
+                "apparmor=unconfined and label="
             )
     return result
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import resource
-import stat
 from pathlib import Path
 from typing import Any
 
-from gitops.engine.containers import capabilities
+from gitops.engine.containers import allowances, capabilities, devices
 from gitops.engine.containers.cgroups import ROOT, Groups
 from gitops.engine.containers.resources import HostLimits
 
@@ -32,7 +31,25 @@ def limits(groups: Groups) -> HostLimits:
         may_raise_limits="SYS_RESOURCE" in capabilities.held(),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         has_recursive_read_only=_kernel() >= (5, 12),
+        has_block_weight=_has_block_weight(groups),
+        cpus=_available(groups, "cpus"),
+        mems=_available(groups, "mems"),
     )
+
+
+def _has_block_weight(groups: Groups) -> bool:
+    if groups.is_v2:
+        return any(ROOT.glob("*/io.weight")) or any(ROOT.glob("*/io.bfq.weight"))
+    return (ROOT / "blkio" / "blkio.weight").exists()
+
+
+def _available(groups: Groups, what: str) -> frozenset[int]:
+    """CPUs or memory nodes that containers can have; none where the host doesn't say."""
+    path = ROOT / f"cpuset.{what}.effective" if groups.is_v2 else ROOT / "cpuset" / f"cpuset.{what}"
+    try:
+        return allowances.parse_set(path.read_text().strip()) or frozenset()
+    except OSError:
+        return frozenset()
 
 
 def _raise_open_files() -> None:
@@ -50,28 +67,7 @@ def has_swap_accounting(groups: Groups) -> bool:
     return groups.is_v2 or (ROOT / "memory" / "memory.memsw.limit_in_bytes").exists()
 
 
-def devices() -> list[dict[str, Any]]:
+def all_devices() -> list[dict[str, Any]]:
     """Every device of the host, for a privileged container; blocks."""
-    found: list[dict[str, Any]] = []
-    for base, folders, files in os.walk("/dev"):
-        folders[:] = [name for name in folders if name not in ("pts", "shm", "mqueue", "fd")]
-        for name in files:
-            path = os.path.join(base, name)
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
-                continue
-            is_char = stat.S_ISCHR(status.st_mode)
-            if (is_char or stat.S_ISBLK(status.st_mode)) and not (base == "/dev" and name in _OWN_DEVICES):
-                found.append(
-                    {
-                        "path": path,
-                        "type": "c" if is_char else "b",
-                        "major": os.major(status.st_rdev),
-                        "minor": os.minor(status.st_rdev),
-                        "fileMode": stat.S_IMODE(status.st_mode),
-                        "uid": status.st_uid,
-                        "gid": status.st_gid,
-                    }
-                )
-    return found
+    own = {f"/dev/{name}" for name in _OWN_DEVICES}
+    return [devices.node(path, status) for path, status in devices.below("/dev") if path not in own]

@@ -7,6 +7,7 @@ Promises: `launch` either returns with a process that waits to be let go, or rai
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import json
 import logging
@@ -25,11 +26,14 @@ from gitops.engine.containers import (
     capabilities,
     copyup,
     creation,
+    devices,
     host,
     hostfiles,
     processes,
     rootfs,
+    sharing,
     spec,
+    subpaths,
     users,
 )
 from gitops.engine.containers.boundary import Images
@@ -37,6 +41,7 @@ from gitops.engine.containers.cgroups import Groups
 from gitops.engine.containers.injected import InjectedFiles
 from gitops.engine.containers.logs import LOG_NAME
 from gitops.engine.containers.record import ContainerRecord, MountRecord, Run
+from gitops.engine.containers.resources import HostLimits
 from gitops.engine.containers.runtime import Launch, Runtime
 from gitops.engine.containers.seccomp import SeccompCache
 from gitops.engine.volumes import VolumeService
@@ -87,7 +92,7 @@ class Launcher:
     def prepare(self, groups: Groups) -> None:
         """Read what the host allows, once it is prepared."""
         self.groups = groups
-        self._limits = host.limits(groups)
+        self.limits = host.limits(groups)
         self._seccomp = SeccompCache(self._seccomp_folder, self._runtime.version)
         self._seccomp.load()
 
@@ -146,8 +151,13 @@ class Launcher:
             raise mounted
         path, sandbox = networked
         identity, binds = mounted
-        binds = self._etc(record, sandbox) + binds
+        binds = self._etc(record, sandbox, peer) + binds
         around, seccomp_key = self._surroundings(record, identity, binds, path)
+        joined = await self.in_thread(self._join, record, peer)
+        found = await self.in_thread(devices.find, record.host_config)
+        if record.host_config.privileged:
+            found = dataclasses.replace(found, nodes=[*await self.in_thread(host.all_devices), *found.nodes])
+        around = dataclasses.replace(around, devices=found, joined=joined)
         (bundle / "config.json").write_text(json.dumps(spec.build(record, around)))
         async with self._slots:
             pid = await self._runtime.create(self._conmon(record))
@@ -169,11 +179,8 @@ class Launcher:
             return None, None
         if mode == "none":
             return "", None
-        if mode.startswith("container:"):
-            other = peer(mode.partition(":")[2])
-            if not other.is_alive or other.run is None:
-                raise errors.Conflict(f"cannot join network of a non running container: {other.id}")
-            return f"/proc/{other.run.pid}/ns/net", None
+        if sharing.donor(mode):
+            return _namespace(peer(sharing.donor(mode)), "net", "network"), None
         sandbox = await self._networks.create_sandbox(
             record.id,
             [_attachment(name, settings) for name, settings in record.endpoints.items()],
@@ -187,6 +194,36 @@ class Launcher:
             ),
         )
         return str(sandbox.path), sandbox
+
+    def _join(self, record: ContainerRecord, peer: Callable[[str], ContainerRecord]) -> sharing.Joined:
+        """The namespaces that it shares; its own /dev/shm is made here where others may share that."""
+        wanted = record.host_config
+        paths: dict[str, str | None] = {}
+        shm = ""
+        if wanted.uts_mode == sharing.HOST:
+            paths["uts"] = None
+        if wanted.pid_mode == sharing.HOST:
+            paths["pid"] = None
+        elif sharing.donor(wanted.pid_mode):
+            paths["pid"] = _namespace(peer(sharing.donor(wanted.pid_mode)), "pid", "PID namespace")
+        if wanted.ipc_mode == sharing.HOST:
+            paths["ipc"], shm = None, "/dev/shm"
+        elif wanted.ipc_mode == sharing.SHAREABLE:
+            shm = str(self._shm(record.id))
+            rootfs.mount_shm(Path(shm), wanted.shm_size)
+        elif sharing.donor(wanted.ipc_mode):
+            other = peer(sharing.donor(wanted.ipc_mode))
+            paths["ipc"] = _namespace(other, "ipc", "IPC namespace")
+            if other.host_config.ipc_mode != sharing.SHAREABLE:
+                raise errors.Invalid(
+                    f"cannot join IPC namespace of container {other.id}: non-shareable IPC (hint: use "
+                    "IpcMode:shareable for the donor container)"
+                )
+            shm = str(self._shm(other.id))
+        return sharing.Joined(paths, shm)
+
+    def _shm(self, container: str) -> Path:
+        return self._runtime.bundle(container) / "shm"
 
     async def _file_system(self, record: ContainerRecord) -> tuple[users.Identity, list[spec.Bind]]:
         sources = {
@@ -210,19 +247,27 @@ class Launcher:
         for mount in record.mounts:
             if mount.type == "volume":
                 source = sources[mount.source]
-                if mount.copies and not record.is_filled:
+                if mount.subpath:
+                    source = subpaths.mount(source, mount.subpath, bundle / "subpaths" / str(len(binds)))
+                elif mount.copies and not record.is_filled:
                     copyup.fill_volume(root, mount.target, source)
-                binds.append(spec.Bind(str(source), mount.target, mount.read_only))
+                is_folder = source.is_dir()
+                binds.append(spec.Bind(str(source), mount.target, mount.read_only, is_recursive=is_folder))
             elif mount.type == "bind":
-                binds.append(_bind(mount))
+                binds.append(_bind(mount, self.limits))
         return identity, binds
 
     def _file_bind(self, record: ContainerRecord, number: int) -> spec.Bind:
         file = record.files[number]
         return spec.Bind(str(self._files.path(record.id, file)), file.path, read_only=True, is_recursive=False)
 
-    def _etc(self, record: ContainerRecord, sandbox: net.Sandbox | None) -> list[spec.Bind]:
+    def _etc(
+        self, record: ContainerRecord, sandbox: net.Sandbox | None, peer: Callable[[str], ContainerRecord]
+    ) -> list[spec.Bind]:
         folder, wanted, config = self.folder(record.id), record.host_config, record.config
+        if sharing.donor(wanted.network_mode):
+            # Whoever shares a network shares what says who is where on it.
+            return self._etc_binds(record, self.folder(peer(sharing.donor(wanted.network_mode)).id))
         endpoints = list(sandbox.endpoints.values()) if sandbox else []
         servers = [net.RESOLVER] if sandbox else list(wanted.dns or ())
         own = _read("/etc/resolv.conf")
@@ -232,21 +277,34 @@ class Launcher:
                 config.domainname,
                 [endpoint.ip_address for endpoint in endpoints],
                 wanted.extra_hosts or (),
-                next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), ""),
+                next((endpoint.gateway for endpoint in endpoints if endpoint.gateway), self._bridge_gateway()),
             ),
             "hostname": f"{config.hostname}\n",
             "resolv.conf": hostfiles.from_host(own, servers, wanted.dns_search or (), wanted.dns_options or ()),
         }
         if wanted.network_mode == "host":
-            texts["hosts"] = "\n".join([_read("/etc/hosts"), *hostfiles.extra_lines(wanted.extra_hosts or ()), ""])
-        binds = []
+            extra = hostfiles.extra_lines(wanted.extra_hosts or (), self._bridge_gateway())
+            texts["hosts"] = "\n".join([_read("/etc/hosts"), *extra, ""])
         for name, text in texts.items():
             (folder / name).write_text(text)
             (folder / name).chmod(0o644)
-            target = _ETC_FILES[name]
-            if not any(mount.target == target for mount in record.mounts):
-                binds.append(spec.Bind(str(folder / name), target, is_recursive=False))
-        return binds
+        return self._etc_binds(record, folder)
+
+    def _etc_binds(self, record: ContainerRecord, folder: Path) -> list[spec.Bind]:
+        taken = {mount.target for mount in record.mounts}
+        return [
+            spec.Bind(str(folder / name), target, is_recursive=False)
+            for name, target in _ETC_FILES.items()
+            if target not in taken
+        ]
+
+    def _bridge_gateway(self) -> str:
+        """The host's address on the default bridge: what `host-gateway` means where no other network tells."""
+        try:
+            pools = self._networks.get("bridge").ipam.config or ()
+        except errors.NotFound:
+            return ""
+        return next((pool.gateway for pool in pools if pool.gateway), "")
 
     def _surroundings(
         self, record: ContainerRecord, identity: users.Identity, binds: Sequence[spec.Bind], network: str | None
@@ -270,9 +328,8 @@ class Launcher:
             no_new_privileges=security.no_new_privileges,
             network=network,
             binds=binds,
-            limits=self._limits,
+            limits=self.limits,
             init=str(INIT_PROGRAM) if wanted.init else "",
-            devices=host.devices() if wanted.privileged else (),
         )
         return around, key
 
@@ -369,10 +426,23 @@ def published_ports(record: ContainerRecord) -> list[net.PublishedPort]:
 
 def _attachment(name: str, settings: EndpointSettings) -> net.Attachment:
     address = settings.ipam_config.ipv4_address if settings.ipam_config else ""
-    return net.Attachment(network=name, address=address or None, aliases=tuple(settings.aliases or ()))
+    return net.Attachment(
+        network=name, address=address or None, aliases=tuple(settings.aliases or ()), mac=settings.mac_address
+    )
 
 
-def _bind(mount: MountRecord) -> spec.Bind:
+def _namespace(other: ContainerRecord, kind: str, what: str) -> str:
+    """The path of another container's namespace.
+
+    Raises:
+        errors.Conflict: it doesn't run.
+    """
+    if not other.is_alive or other.run is None:
+        raise errors.Conflict(f"cannot join {what} of a non running container: {other.id}")
+    return f"/proc/{other.run.pid}/ns/{kind}"
+
+
+def _bind(mount: MountRecord, limits: HostLimits) -> spec.Bind:
     source = Path(mount.source)
     if not source.exists():
         if not mount.makes_source:
@@ -381,7 +451,11 @@ def _bind(mount: MountRecord) -> spec.Bind:
             )
         source.mkdir(parents=True, exist_ok=True)
     is_recursive = mount.is_recursive and source.is_dir()
-    return spec.Bind(mount.source, mount.target, mount.read_only, is_recursive, mount.propagation or "rprivate")
+    if mount.deep == "force" and not limits.has_recursive_read_only:
+        raise errors.Invalid("this kernel can't make a mount read-only with what is mounted below it")
+    propagation = mount.propagation or "rprivate"
+    is_deep = mount.deep != "off"
+    return spec.Bind(mount.source, mount.target, mount.read_only, is_recursive, propagation, is_deep)
 
 
 def _read(path: str) -> str:

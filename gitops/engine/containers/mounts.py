@@ -6,10 +6,12 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from gitops import errors
 from gitops.engine.containers.record import MountRecord
 from gitops.objects.container import ContainerConfig, HostConfig
-from gitops.objects.mount import Mount
+from gitops.objects.mount import BindOptions, Mount
 
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated"})
@@ -25,8 +27,12 @@ TMPFS_OPTIONS = re.compile(
 )
 
 
-def plan(config: ContainerConfig, host: HostConfig, anonymous: Callable[[], str]) -> list[MountRecord]:
+def plan(
+    config: ContainerConfig, host: HostConfig, anonymous: Callable[[], str], inherited: Sequence[MountRecord] = ()
+) -> list[MountRecord]:
     """All mounts of a container, by target; `anonymous` gives a name for a volume without one.
+
+    `inherited` are those of other containers (`--volumes-from`); the container's own win over them.
 
     Raises:
         errors.Invalid: a bad one, or two at one target. errors.Unsupported: a type that isn't here.
@@ -39,12 +45,30 @@ def plan(config: ContainerConfig, host: HostConfig, anonymous: Callable[[], str]
         if mount.target in found:
             raise errors.Invalid(f"Duplicate mount point: {mount.target}")
         found[mount.target] = mount
+    # Of two containers with a volume at one place the last one's counts, as with Docker.
+    found = {**{mount.target: mount for mount in inherited}, **found}
     for target in config.volumes or ():
         clean = clean_target(target)
         if clean not in found:
             found[clean] = MountRecord(type="volume", source=anonymous(), target=clean, is_anonymous=True)
     # Outer before inner, or the outer one would hide the inner one.
     return sorted(found.values(), key=lambda mount: (mount.target.count("/"), mount.target))
+
+
+def inherit(mounts: Sequence[MountRecord], mode: str) -> list[MountRecord]:
+    """Another container's volumes and binds, for `--volumes-from NAME:mode`.
+
+    Raises:
+        errors.Invalid: no such mode.
+    """
+    words = set(mode.split(",")) - {""}
+    if words - _IGNORED_MODES - {"ro", "rw"} or {"ro", "rw"} <= words:
+        raise errors.Invalid(f'invalid mode: "{mode}"')
+    return [
+        msgspec.structs.replace(mount, read_only=mount.read_only or "ro" in words, copies=False)
+        for mount in mounts
+        if mount.type in ("volume", "bind")
+    ]
 
 
 def parse_bind(text: str, anonymous: Callable[[], str]) -> MountRecord:
@@ -113,6 +137,7 @@ def _bind(mount: Mount, _: Callable[[], str]) -> MountRecord:
         )
     if options and options.propagation and options.propagation not in _PROPAGATIONS:
         raise errors.Invalid(f'invalid mount config for type "bind": invalid propagation mode: {options.propagation}')
+    deep = _deep(mount, options) if options else ""
     return MountRecord(
         type="bind",
         source=posixpath.normpath(mount.source),
@@ -121,7 +146,21 @@ def _bind(mount: Mount, _: Callable[[], str]) -> MountRecord:
         propagation=options.propagation if options else "",
         is_recursive=not (options and options.non_recursive),
         makes_source=bool(options and options.create_mountpoint),
+        deep=deep,
     )
+
+
+def _deep(mount: Mount, options: BindOptions) -> str:
+    refused = 'invalid mount config for type "bind": '
+    if options.read_only_force_recursive and options.read_only_non_recursive:
+        raise errors.Invalid(f"{refused}ReadOnlyForceRecursive and ReadOnlyNonRecursive can't both be set")
+    if options.read_only_force_recursive and not mount.read_only:
+        raise errors.Invalid(f"{refused}mount must be read-only for ReadOnlyForceRecursive")
+    if options.read_only_force_recursive and options.propagation != "rprivate":
+        raise errors.Invalid(f"{refused}ReadOnlyForceRecursive can only be set with propagation rprivate")
+    if options.read_only_force_recursive:
+        return "force"
+    return "off" if options.read_only_non_recursive else ""
 
 
 def _volume(mount: Mount, anonymous: Callable[[], str]) -> MountRecord:
@@ -129,8 +168,15 @@ def _volume(mount: Mount, anonymous: Callable[[], str]) -> MountRecord:
     if mount.source:
         _check_volume(mount.source, mount.source)
     driver = options.driver_config if options else None
-    if options and options.subpath:
-        raise errors.Unsupported("a volume's subpath is not supported: mount the whole volume")
+    subpath = options.subpath if options else ""
+    if subpath and not mount.source:
+        raise errors.Invalid(
+            'invalid mount config for type "volume": must not set Subpath when using anonymous volumes'
+        )
+    if subpath.startswith("/") or "\0" in subpath or ".." in subpath.split("/"):
+        raise errors.Invalid(
+            'invalid mount config for type "volume": subpath must be a relative path within the volume'
+        )
     return MountRecord(
         type="volume",
         source=mount.source or anonymous(),
@@ -138,6 +184,7 @@ def _volume(mount: Mount, anonymous: Callable[[], str]) -> MountRecord:
         read_only=mount.read_only,
         copies=not (options and options.no_copy),
         is_anonymous=not mount.source,
+        subpath=subpath,
         volume_driver=driver.name if driver else "",
         volume_options=driver.options if driver else {},
         volume_labels=options.labels if options else {},

@@ -34,6 +34,10 @@ class MountRecord(Wire, frozen=True):
     options: str = ""
     mode: str = ""
     is_anonymous: bool = False
+    subpath: str = ""
+    """The part of a volume that is mounted, "" for all of it."""
+    deep: str = ""
+    """Whether read-only goes for what is mounted below: "" where the kernel can, `off`, or `force`."""
     volume_driver: str = ""
     volume_options: dict[str, str] = {}
     volume_labels: dict[str, str] = {}

@@ -26,6 +26,11 @@ class HostLimits:
     oom_score_adj: int
     has_recursive_read_only: bool = False
     """Whether the kernel makes a mount read-only with all that is mounted below it."""
+    has_block_weight: bool = False
+    """Whether requests to block devices can be weighed."""
+    cpus: frozenset[int] = frozenset()
+    mems: frozenset[int] = frozenset()
+    """Memory nodes; none where the host doesn't say, as with the CPUs."""
 
 
 def cgroup(host: HostConfig, limits: HostLimits) -> dict[str, Any]:
@@ -34,11 +39,7 @@ def cgroup(host: HostConfig, limits: HostLimits) -> dict[str, Any]:
     memory = _memory(host, limits)
     if memory:
         resources["memory"] = memory
-    cpu: dict[str, int] = {}
-    if host.nano_cpus:
-        cpu = {"period": CPU_PERIOD_US, "quota": max(1000, host.nano_cpus * CPU_PERIOD_US // 1_000_000_000)}
-    if host.cpu_shares:
-        cpu["shares"] = max(2, host.cpu_shares)
+    cpu = _cpu(host)
     if cpu:
         resources["cpu"] = cpu
     if host.pids_limit and host.pids_limit > 0:
@@ -46,8 +47,25 @@ def cgroup(host: HostConfig, limits: HostLimits) -> dict[str, Any]:
     return resources
 
 
-def _memory(host: HostConfig, limits: HostLimits) -> dict[str, int]:
-    memory: dict[str, int] = {}
+def _cpu(host: HostConfig) -> dict[str, int | str]:
+    cpu: dict[str, int | str] = {}
+    if host.nano_cpus:
+        cpu = {"period": CPU_PERIOD_US, "quota": max(1000, host.nano_cpus * CPU_PERIOD_US // 1_000_000_000)}
+    if host.cpu_period:
+        cpu["period"] = host.cpu_period
+    if host.cpu_quota:
+        cpu["quota"] = host.cpu_quota
+    if host.cpu_shares:
+        cpu["shares"] = max(2, host.cpu_shares)
+    if host.cpuset_cpus:
+        cpu["cpus"] = host.cpuset_cpus
+    if host.cpuset_mems:
+        cpu["mems"] = host.cpuset_mems
+    return cpu
+
+
+def _memory(host: HostConfig, limits: HostLimits) -> dict[str, int | bool]:
+    memory: dict[str, int | bool] = {}
     if host.memory:
         memory["limit"] = host.memory
     if host.memory_reservation:
@@ -55,6 +73,10 @@ def _memory(host: HostConfig, limits: HostLimits) -> dict[str, int]:
     if host.memory and limits.has_swap_limit:
         # Docker's default: as much swap as memory. The runtime's number is the sum of both.
         memory["swap"] = host.memory_swap or 2 * host.memory
+    if host.memory_swappiness not in (None, -1) and not limits.is_v2:
+        memory["swappiness"] = int(host.memory_swappiness or 0)
+    if host.oom_kill_disable and not limits.is_v2:
+        memory["disableOOMKiller"] = True
     return memory
 
 

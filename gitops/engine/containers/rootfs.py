@@ -60,6 +60,20 @@ def _short_names(folders: Sequence[Path]) -> Iterator[list[str]]:
             os.close(descriptor)
 
 
+def mount_shm(target: Path, size: int) -> None:
+    """A tmpfs of `size` bytes at `target`, to be the /dev/shm of several containers.
+
+    Raises:
+        errors.RuntimeFailure: the kernel refused.
+    """
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    try:
+        syscalls.mount("shm", target, "tmpfs", flags, f"mode=1777,size={size}")
+    except OSError as error:
+        raise errors.RuntimeFailure(f"can't make shared memory of {size} bytes: {error.strerror}") from error
+
+
 def unmount_all(folder: Path) -> None:
     """Unmount everything at and below `folder`, the last mount first. Nothing there is no error."""
     for target in mountinfo.below(folder):

@@ -26,6 +26,7 @@ from gitops.engine.containers import (
     injected,
     inspection,
     logs,
+    making,
     mounts,
     names,
     record,
@@ -35,7 +36,7 @@ from gitops.engine.containers import (
 from gitops.engine.containers.boundary import Images, ImageUser, InjectedFile, LogRecord
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.injected import InjectedFiles
-from gitops.engine.containers.launcher import INIT_PROGRAM, Launcher
+from gitops.engine.containers.launcher import Launcher
 from gitops.engine.containers.record import ContainerRecord
 from gitops.engine.containers.runtime import Runtime
 from gitops.engine.containers.supervisor import Supervisor
@@ -172,14 +173,17 @@ class ContainerService:
         *,
         files: Sequence[InjectedFile] = (),
         gateway_leg: bool = False,
+        platform: str = "",
     ) -> ContainerInspect:
         """Make a container; durable when it returns. `gateway_leg` gives it one on docker_gwbridge, for swarm tasks.
 
         Raises:
-            errors.NotFound: no such image. errors.Conflict: the name is taken. errors.Invalid, errors.Unsupported.
+            errors.NotFound: no such image, or for another `platform`. errors.Conflict: the name is taken.
+            errors.Invalid, errors.Unsupported.
         """
-        self._check_init(body)
         image = self._images.inspect(self._images.resolve(body.image))
+        making.check_platform(image, body.image, platform)
+        body, _ = making.fit(body, self._launcher.limits)
         container = secrets.token_hex(32)
         full_name = self._free_name(name)
         made = creation.make_record(
@@ -193,12 +197,17 @@ class ContainerService:
             anonymous=anonymous_name,
             files=injected.records(files),
             gateway_leg=gateway_leg,
+            inherited=making.inherited(body, self._find),
         )
-        self._check_binds(made)
+        making.check_binds(made)
         # Taken before the first await, so that two calls can't have one name.
         self._names[full_name] = container
         handle = Container(made)
         return await self._supervisor.operate(handle, self._keep(handle, files), "create")
+
+    def left_out(self, body: ContainerCreate) -> Sequence[str]:
+        """What of a create call this host lacks and goes without, as sentences."""
+        return making.fit(body, self._launcher.limits)[1]
 
     async def _keep(self, handle: Container, files: Sequence[InjectedFile]) -> ContainerInspect:
         made = handle.record
@@ -216,19 +225,6 @@ class ContainerService:
             raise
         self._supervisor.tell(handle, "create")
         return self._shown(handle)
-
-    def _check_init(self, body: ContainerCreate) -> None:
-        if body.host_config and body.host_config.init and not INIT_PROGRAM.exists():
-            raise errors.Unsupported(
-                f"an init process needs {INIT_PROGRAM}, which isn't there: install the package tini, or leave init out"
-            )
-
-    def _check_binds(self, made: ContainerRecord) -> None:
-        for mount in made.mounts:
-            if mount.type == "bind" and not mount.makes_source and not os.path.exists(mount.source):
-                raise errors.Invalid(
-                    f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
-                )
 
     def _make_folder(self, container: str) -> None:
         folder = self._launcher.folder(container)

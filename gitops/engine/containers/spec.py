@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gitops.engine.containers import resources, seccomp
+from gitops.engine.containers import resources, seccomp, sharing
+from gitops.engine.containers.devices import Devices
 from gitops.engine.containers.record import ContainerRecord
 from gitops.engine.containers.users import Identity
 from gitops.objects.container import HostConfig
@@ -41,6 +42,8 @@ class Bind:
     read_only: bool = False
     is_recursive: bool = True
     propagation: str = "rprivate"
+    is_deep: bool = True
+    """Whether `read_only` holds for what is mounted below it too, where the kernel can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,9 @@ class Surroundings:
     limits: resources.HostLimits = field(default_factory=lambda: resources.HostLimits(False, True, {}, True, 0))
     init: str = ""
     """The init program on the host, where one is wanted."""
-    devices: Sequence[dict[str, Any]] = ()
-    """Host devices of a privileged container."""
+    devices: Devices = field(default_factory=Devices)
+    """What the container was given of the host's devices."""
+    joined: sharing.Joined = field(default_factory=sharing.Joined)
 
 
 def build(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
@@ -75,10 +79,13 @@ def build(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
         "mounts": _mounts(record, around),
         "linux": _linux(record, around),
     }
-    if record.config.hostname:
+    if record.config.hostname and "uts" not in around.joined.paths:
         spec["hostname"] = record.config.hostname
+    annotations = dict(host.annotations or {})
     if around.seccomp_program is not None:
-        spec["annotations"] = {seccomp.ANNOTATION: around.seccomp_program}
+        annotations[seccomp.ANNOTATION] = around.seccomp_program
+    if annotations:
+        spec["annotations"] = annotations
     return spec
 
 
@@ -133,8 +140,11 @@ def _mounts(record: ContainerRecord, around: Surroundings) -> list[dict[str, Any
         _mount("/sys", "sysfs", "sysfs", [*_SAFE, *guard]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*_SAFE, *guard]),
         _mount("/dev/mqueue", "mqueue", "mqueue", _SAFE),
-        _mount("/dev/shm", "tmpfs", "shm", [*_SAFE, "mode=1777", f"size={host.shm_size}"]),
     ]
+    if around.joined.shm:
+        mounts.append(_mount("/dev/shm", "bind", around.joined.shm, ["rbind", "rprivate"]))
+    elif host.ipc_mode != sharing.NONE:
+        mounts.append(_mount("/dev/shm", "tmpfs", "shm", [*_SAFE, "mode=1777", f"size={host.shm_size}"]))
     own = {mount["destination"]: mount for mount in mounts}
     placed = [(bind.target, _bind(bind, around.limits)) for bind in around.binds]
     placed += [
@@ -160,7 +170,7 @@ def _bind(bind: Bind, limits: resources.HostLimits) -> dict[str, Any]:
     options = ["rbind" if bind.is_recursive else "bind", bind.propagation or "rprivate"]
     if bind.read_only:
         options.append("ro")
-        if bind.is_recursive and limits.has_recursive_read_only:
+        if bind.is_recursive and bind.is_deep and limits.has_recursive_read_only:
             # `ro` alone leaves what is mounted below it writable.
             options.append("rro")
     return _mount(bind.target, "bind", bind.source, options)
@@ -177,32 +187,57 @@ def _tmpfs_options(options: str) -> list[str]:
 
 def _linux(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
     host = record.host_config
-    namespaces: list[dict[str, str]] = [{"type": kind} for kind in ("mount", "uts", "ipc", "pid")]
-    if around.network is not None:
-        namespaces.append({"type": "network", **({"path": around.network} if around.network else {})})
-    if around.limits.is_v2 and not host.privileged:
-        namespaces.append({"type": "cgroup"})
     spread = [bind.propagation for bind in around.binds]
     linux: dict[str, Any] = {
-        "namespaces": namespaces,
+        "namespaces": _namespaces(host, around),
         "cgroupsPath": around.cgroups_path,
-        "resources": {"devices": _device_rules(host), **resources.cgroup(host, around.limits)},
-        "maskedPaths": [] if host.privileged else MASKED_PATHS,
-        "readonlyPaths": [] if host.privileged else READONLY_PATHS,
-        "sysctl": _sysctls(host, around.network),
+        "resources": {"devices": _device_rules(host, around.devices), **resources.cgroup(host, around.limits)},
+        "maskedPaths": _hidden(host, host.masked_paths, MASKED_PATHS),
+        "readonlyPaths": _hidden(host, host.readonly_paths, READONLY_PATHS),
+        "sysctl": _sysctls(record, around),
     }
+    if around.devices.block_io:
+        linux["resources"]["blockIO"] = around.devices.block_io
     if any("shared" in propagation for propagation in spread):
         linux["rootfsPropagation"] = "rshared"
     elif any("slave" in propagation for propagation in spread):
         linux["rootfsPropagation"] = "rslave"
-    if around.devices:
-        linux["devices"] = list(around.devices)
+    if around.devices.nodes:
+        linux["devices"] = list(around.devices.nodes)
     if around.seccomp_filter is not None and around.seccomp_program is None:
         linux["seccomp"] = around.seccomp_filter
     return linux
 
 
-def _device_rules(host: HostConfig) -> list[dict[str, Any]]:
+def _namespaces(host: HostConfig, around: Surroundings) -> list[dict[str, str]]:
+    joined = dict(around.joined.paths)
+    if around.network is None:
+        joined["network"] = None
+    elif around.network:
+        joined["network"] = around.network
+    kinds = ["mount", "uts", "ipc", "pid", "network"]
+    if (host.cgroupns_mode or cgroup_namespace(host, is_v2=around.limits.is_v2)) == sharing.PRIVATE:
+        kinds.append("cgroup")
+    namespaces = []
+    for kind in kinds:
+        path = joined.get(kind, "")
+        if path is not None:
+            namespaces.append({"type": kind, **({"path": path} if path else {})})
+    return namespaces
+
+
+def cgroup_namespace(host: HostConfig, *, is_v2: bool) -> str:
+    """The mode that a container has where none was asked for; Docker's choice."""
+    return sharing.PRIVATE if is_v2 and not host.privileged else sharing.HOST
+
+
+def _hidden(host: HostConfig, asked: list[str] | None, usual: list[str]) -> list[str]:
+    if host.privileged:
+        return []
+    return usual if asked is None else asked
+
+
+def _device_rules(host: HostConfig, devices: Devices) -> list[dict[str, Any]]:
     if host.privileged:
         return [{"allow": True, "access": "rwm"}]
     rules: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
@@ -211,10 +246,13 @@ def _device_rules(host: HostConfig) -> list[dict[str, Any]]:
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in _DEVICES
     ]
     rules.append({"allow": True, "type": "c", "major": 136, "access": "rwm"})
-    return rules
+    return [*rules, *devices.rules]
 
 
-def _sysctls(host: HostConfig, network: str | None) -> dict[str, str]:
-    own = network is not None
-    values = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"} if own else {}
-    return {**values, **(host.sysctls or {})}
+def _sysctls(record: ContainerRecord, around: Surroundings) -> dict[str, str]:
+    values: dict[str, str] = {}
+    if around.network is not None:
+        values = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    if record.config.domainname and "uts" not in around.joined.paths:
+        values["kernel.domainname"] = record.config.domainname
+    return {**values, **(record.host_config.sysctls or {})}

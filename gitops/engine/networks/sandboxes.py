@@ -276,7 +276,7 @@ class Sandboxes:
             network_id=network.id,
             endpoint_id=endpoint_id,
             address=address,
-            mac=naming.mac(address),
+            mac=attachment.mac.lower().replace("-", ":") or naming.mac(address),
             host_link=naming.veth(self._instance, endpoint_id),
             link=link,
             aliases=tuple(attachment.aliases),

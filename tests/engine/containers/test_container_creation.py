@@ -243,7 +243,7 @@ def test_all_kinds_of_mounts_end_in_one_list_outer_first() -> None:
         (HostConfig(mounts=[Mount(type="tmpfs", source="s", target="/x")]), "field Source must not be specified"),
         (HostConfig(mounts=[Mount(type="npipe", target="/x")]), '"npipe" is not supported'),
         (HostConfig(mounts=[Mount(type="volume", target="/x", tmpfs_options=TmpfsOptions())]), "must not be specified"),
-        (HostConfig(mounts=[Mount(type="volume", target="/x", volume_options=VolumeOptions(subpath="s"))]), "subpath"),
+        (HostConfig(mounts=[Mount(type="volume", target="/x", volume_options=VolumeOptions(subpath="s"))]), "Subpath"),
         (HostConfig(tmpfs={"/x": "size=1m,lower=/etc"}), "invalid tmpfs option 'lower=/etc'"),
     ],
 )

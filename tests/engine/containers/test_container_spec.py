@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
 import pytest
 
-from gitops.engine.containers import resources, spec
+from gitops.engine.containers import resources, sharing, spec
+from gitops.engine.containers.devices import Devices
 from gitops.engine.containers.record import ContainerRecord, MountRecord
 from gitops.engine.containers.users import Identity
 from gitops.objects.container import ContainerConfig, HostConfig
 from gitops.objects.service import Ulimit
 
 V1 = resources.HostLimits(is_v2=False, has_swap_limit=True, rlimits={}, may_raise_limits=True, oom_score_adj=0)
+V2 = dataclasses.replace(V1, is_v2=True)
 
 
 def record(host: HostConfig | None = None, **config: Any) -> ContainerRecord:
@@ -73,7 +76,7 @@ def test_paths_of_the_kernel_are_hidden_or_read_only() -> None:
 
 
 def test_a_privileged_container_sees_everything() -> None:
-    built = build(record(HostConfig(privileged=True, shm_size=1)), devices=[{"path": "/dev/x"}])
+    built = build(record(HostConfig(privileged=True, shm_size=1)), devices=Devices(nodes=[{"path": "/dev/x"}]))
     linux = built["linux"]
     assert linux["maskedPaths"] == [] and linux["readonlyPaths"] == []
     assert linux["resources"]["devices"] == [{"allow": True, "access": "rwm"}]
@@ -148,3 +151,43 @@ def test_ulimits_are_cut_to_the_daemon_s_where_it_may_not_raise_them() -> None:
     ]
     assert resources.oom_score(-500, limits) == 5
     assert resources.oom_score(-500, V1) == -500
+
+
+def kinds(built: dict[str, Any]) -> dict[str, str]:
+    return {entry["type"]: entry.get("path", "") for entry in built["linux"]["namespaces"]}
+
+
+def test_namespaces_are_shared_as_was_asked_for() -> None:
+    joined = sharing.Joined({"pid": "/proc/7/ns/pid", "ipc": None, "uts": None}, shm="/dev/shm")
+    built = build(record(), joined=joined)
+    assert kinds(built) == {"mount": "", "pid": "/proc/7/ns/pid", "network": ""}
+    assert "hostname" not in built
+    assert next(mount for mount in built["mounts"] if mount["destination"] == "/dev/shm")["source"] == "/dev/shm"
+
+
+def test_a_cgroup_namespace_comes_with_version_two_or_by_request() -> None:
+    assert "cgroup" not in kinds(build(record()))
+    assert "cgroup" in kinds(build(record(), limits=V2))
+    assert "cgroup" in kinds(build(record(HostConfig(cgroupns_mode="private", shm_size=1))))
+    assert "cgroup" not in kinds(build(record(HostConfig(cgroupns_mode="host", shm_size=1)), limits=V2))
+
+
+def test_devices_bring_their_rules_and_limits() -> None:
+    rule = {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"}
+    devices = Devices([{"path": "/dev/fuse"}], [rule], {"weight": 10})
+    linux = build(record(), devices=devices)["linux"]
+    assert linux["devices"] == [{"path": "/dev/fuse"}]
+    assert linux["resources"]["devices"][-1] == rule
+    assert linux["resources"]["blockIO"] == {"weight": 10}
+
+
+def test_no_paths_are_hidden_where_that_was_asked_for() -> None:
+    linux = build(record(HostConfig(masked_paths=[], readonly_paths=["/proc/bus"], shm_size=1)))["linux"]
+    assert (linux["maskedPaths"], linux["readonlyPaths"]) == ([], ["/proc/bus"])
+
+
+def test_cpus_by_quota_and_by_number_reach_the_runtime() -> None:
+    host = HostConfig(cpu_period=50_000, cpu_quota=25_000, cpuset_cpus="0", cpuset_mems="0", memory_swappiness=5)
+    assert resources.cgroup(host, V1)["cpu"] == {"period": 50_000, "quota": 25_000, "cpus": "0", "mems": "0"}
+    assert resources.cgroup(host, V1)["memory"] == {"swappiness": 5}
+    assert "memory" not in resources.cgroup(host, V2)
