@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from gitops.cli import common
+from gitops import config, errors
 
 
 @click.group()
@@ -13,9 +15,11 @@ def system() -> None:
 
 
 @system.command("dial-stdio")
-@common.host_option
-def dial_stdio(host: str | None) -> None:
+@click.option("-H", "--host", metavar="unix://PATH", default=f"unix://{config.RUN_ROOT}/engine.sock", show_default=True)
+def dial_stdio(host: str) -> None:
     """Join standard input and output with an engine's socket: the far end of ssh://."""
-    from gitops.client import dialing
+    from gitops.daemon import dialing
 
-    dialing.join(host)
+    if not host.startswith("unix:///"):
+        raise errors.Unsupported(f"{host!r} can't be joined with: only unix://PATH can")
+    dialing.join(Path(host.removeprefix("unix://")))

@@ -121,7 +121,7 @@ async def test_a_host_with_gitops_alone_is_reached(programs: Path, engine: str) 
 
 async def test_a_host_with_docker_alone_is_reached(programs: Path, engine: str) -> None:
     _program(programs, "docker", f'#!/bin/sh\necho "$@" >>{programs}/asked\nshift 2\nexec {programs}/dial {engine}\n')
-    dial = f'from gitops.client import dialing; dialing.join("unix://{engine}")'
+    dial = f'import pathlib; from gitops.daemon import dialing; dialing.join(pathlib.Path("{engine}"))'
     _program(programs, "dial", f"#!/bin/sh\nexec {sys.executable} -c '{dial}'\n")
     async with client.connect(f"ssh://box{engine}") as connected:
         assert len(await connected.volumes()) == 1
@@ -150,7 +150,7 @@ async def test_a_login_that_is_refused_is_no_passing_trouble(programs: Path) -> 
 
 async def test_an_engine_that_does_not_run_there_is_told_by_the_far_end(programs: Path) -> None:
     _gitops(programs)
-    with pytest.raises(errors.Unavailable, match=r"no engine answers on unix:///nowhere\.sock"):
+    with pytest.raises(errors.Unavailable, match=r"no engine answers on /nowhere\.sock"):
         async with client.connect("ssh://box/nowhere.sock"):
             pass
 

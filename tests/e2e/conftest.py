@@ -35,6 +35,8 @@ class Host:
     directory: Path
     daemon: subprocess.Popen[bytes] | None = None
     processes: list[subprocess.Popen[Any]] = field(default_factory=list)
+    options: list[str | Path] = field(default_factory=list)
+    """More for `gitops engine run`."""
 
     @property
     def data_root(self) -> Path:
@@ -117,6 +119,7 @@ class Host:
             BIN / "gitops",
             *("engine", "run", "--data-root", self.data_root, "--run-root", self.run_root),
             *("--cgroup-parent", self.name),
+            *self.options,
             log=self.log,
         )
         self.wait(lambda: self._answers(), timeout, "the daemon does not answer")

@@ -1,7 +1,8 @@
 """The far end of an ssh connection: this process's input and output joined with an engine's socket.
 
 Promises what the docker CLI's `system dial-stdio` does: the end of the input closes only that direction, so that
-output that is under way still comes; the end of the engine's answer ends it.
+output that is under way still comes; the end of the engine's answer ends it. Small imports: it starts once for each
+connection.
 """
 
 from __future__ import annotations
@@ -9,24 +10,21 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from pathlib import Path
 
 from gitops import errors
-from gitops.client import endpoint
 
 _BLOCK = 64 * 2**10
 _STDIN, _STDOUT = 0, 1
 
 
-def join(host: str | None) -> None:
-    """Carry bytes both ways until the engine ends the connection.
+def join(path: Path) -> None:
+    """Carry bytes both ways between this process and the socket, until the engine ends the connection.
 
     Raises:
-        errors.Unsupported: not a unix socket. errors.Denied: it refuses this user. errors.Unavailable: nobody answers.
+        errors.Denied: the socket refuses this user. errors.Unavailable: nobody answers.
     """
-    target = endpoint.resolve(host)
-    if target.socket is None:
-        raise errors.Unsupported(f"{target.host} is on another host: only unix://PATH can be joined with")
-    with _connected(target) as sock:
+    with _connected(path) as sock:
         # A daemon thread: nothing of the input is worth waiting for once the engine has ended the connection.
         threading.Thread(target=_send, args=(sock,), daemon=True).start()
         try:
@@ -36,17 +34,17 @@ def join(host: str | None) -> None:
             return
 
 
-def _connected(target: endpoint.Endpoint) -> socket.socket:
+def _connected(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
-        sock.connect(str(target.socket))
+        sock.connect(str(path))
     except PermissionError as error:
         sock.close()
-        raise errors.Denied(f"may not open {target.host}: join the group that owns the socket") from error
+        raise errors.Denied(f"may not open {path}: join the group that owns the socket") from error
     except OSError as error:
         sock.close()
         raise errors.Unavailable(
-            f"no engine answers on {target.host} ({error.strerror}): start one with `gitops engine start`"
+            f"no engine answers on {path} ({error.strerror}): start one with `gitops engine start`"
         ) from error
     return sock
 

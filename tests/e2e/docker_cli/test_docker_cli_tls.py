@@ -1,0 +1,86 @@
+"""The engine on TCP with mutual TLS: the docker CLI and our client, and clients that must stay outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+BIN = Path(sys.executable).parent
+URL = "tcp://127.0.0.1:2376"
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def ca(authority: Make) -> Any:
+    return authority("ours")
+
+
+@pytest.fixture
+def tls(make_host: Make, ca: Any) -> Any:
+    """A host whose engine listens on TCP for clients of the authority."""
+    host = make_host()
+    certificate, key = ca.server()
+    host.options += ["--host", "tcp://0.0.0.0:2376", "--tlsverify", "--tlscacert", ca.ca]
+    host.options += ["--tlscert", certificate, "--tlskey", key]
+    host.start()
+    return host
+
+
+def docker(host: Any, directory: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    files = [f"--tlscacert={directory}/ca.pem", f"--tlscert={directory}/cert.pem", f"--tlskey={directory}/key.pem"]
+    environment = ("env", "-u", "DOCKER_HOST")
+    done: subprocess.CompletedProcess[str] = host.run(
+        *environment, "docker", "--tlsverify", *files, "-H", URL, *arguments, check=check
+    )
+    return done
+
+
+def test_the_docker_cli_works_by_mutual_tls(tls: Any, ca: Any, archive: Callable[[str], Path]) -> None:
+    mine = ca.client()
+    docker(tls, mine, "load", "-i", str(archive("app:1")))
+    docker(tls, mine, "run", "-d", "--name", "one", "app:1", "sh", "-c", "seq 1 50000; echo done")
+    assert docker(tls, mine, "wait", "one").stdout == "0\n"
+    assert docker(tls, mine, "logs", "--follow", "one").stdout.splitlines() == [*map(str, range(1, 50001)), "done"]
+    docker(tls, mine, "rm", "one")
+    # The local socket is there beside it.
+    assert "running" in tls.gitops("engine", "status", "--run-root", tls.run_root).stdout
+    ours = tls.run("env", f"GITOPS_HOST={URL}", f"GITOPS_CERT_PATH={mine}", BIN / "gitops", "version").stdout
+    assert "engine none" not in ours
+
+
+def test_clients_without_a_certificate_of_the_authority_stay_outside(tls: Any, ca: Any, authority: Make) -> None:
+    foreign, expired = authority("theirs").client(), ca.client("expired", days=-1)
+    (foreign / "ca.pem").write_bytes(ca.ca.read_bytes())
+    for directory, reason in ((foreign, "unknown certificate authority"), (expired, "expired certificate")):
+        done = docker(tls, directory, "version", check=False)
+        assert done.returncode == 1
+        assert reason in done.stderr
+    (foreign / "cert.pem").unlink()
+    environment = ("env", "-u", "DOCKER_HOST", f"GITOPS_CERT_PATH={foreign}", f"GITOPS_HOST={URL}")
+    done = tls.run(*environment, BIN / "gitops", "status", check=False)
+    assert done.returncode == 1
+    assert "refuses this client's certificate (certificate required)" in done.stderr
+    plain = tls.run("curl", "-sS", "http://127.0.0.1:2376/_ping", check=False)
+    assert plain.returncode != 0
+    assert "OK" not in plain.stdout
+    for version, code in (("1.3", 0), ("1.2", 0), ("1.1", 35)):
+        mine = ca.client(f"mine-{version}")
+        files = ("--cacert", mine / "ca.pem", "--cert", mine / "cert.pem", "--key", mine / "key.pem")
+        words = ("curl", "-sS", f"--tlsv{version}", "--tls-max", version, "--ciphers", "DEFAULT@SECLEVEL=0")
+        assert tls.run(*words, *files, "https://127.0.0.1:2376/_ping", check=False).returncode == code
+    assert "Traceback" not in tls.log.read_text()
+
+
+def test_an_engine_does_not_start_where_everybody_could_use_it(make_host: Make) -> None:
+    host = make_host()
+    roots = ("--data-root", host.data_root, "--run-root", host.run_root)
+    done = host.gitops("engine", "run", *roots, "--host", "tcp://0.0.0.0:2375", check=False)
+    assert done.returncode == 5
+    assert "whoever reaches it would be root here" in done.stderr
