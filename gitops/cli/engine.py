@@ -1,4 +1,4 @@
-"""`gitops engine run|start|stop|status`, and `gitops version`."""
+"""`gitops engine run|start|stop|status` (install and uninstall are added to them), and `gitops version`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 import gitops
 from gitops import errors
-from gitops.cli import engineoptions
+from gitops.cli import engineoptions, installing
 
 if TYPE_CHECKING:
     from gitops.daemon.background import Status
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 @click.group()
 def engine() -> None:
     """The built-in engine: a daemon that serves the Docker Engine API. Containers outlive it."""
+
+
+engine.add_command(installing.install)
+engine.add_command(installing.uninstall)
 
 
 @engine.command()

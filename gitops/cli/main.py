@@ -45,7 +45,7 @@ _COMMANDS = {
     "secret": _Lazy("gitops.cli.secrets", "secret", "Files of secrets: check whether yours open, encrypt one."),
     "why": _Lazy("gitops.cli.explaining", "why", "Explain what a service lacks, link by link."),
     "snapshot": _Lazy("gitops.cli.planning", "snapshot", "Print a redacted picture of the engine, for diff --against."),
-    "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status."),
+    "engine": _Lazy("gitops.cli.engine", "engine", "The built-in engine: run, start, stop, status, install."),
     "system": _Lazy("gitops.cli.system", "system", "The connection to an engine."),
     "compose": _Lazy("gitops.cli.compose", "compose", "Print what is honoured of Compose files, key by key."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
