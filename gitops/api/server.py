@@ -15,14 +15,17 @@ from gitops.api import middleware, tls, unserved
 from gitops.api.context import ENGINE, SWARM, SWARM_EVENTS, Handler
 from gitops.api.listeners import BACKLOG, Listener, TcpListener, UnixListener
 from gitops.api.routes import (
+    attach,
     containers,
     events,
+    exec,
     images,
     logs,
     networks,
     nodes,
     secrets,
     services,
+    stats,
     swarm,
     system,
     volumes,
@@ -39,7 +42,23 @@ BODY_LIMIT = 8 * 2**20
 """Bytes of a JSON body: a config of 1000 KiB is 1.4 MB in base64. Archives are streamed and have no limit here."""
 _HEADER_LIMIT = 64 * 2**10
 _CLOSE_S = 30.0
-_MODULES = (system, images, containers, logs, networks, volumes, events, swarm, nodes, services, secrets, unserved)
+_MODULES = (
+    system,
+    images,
+    containers,
+    attach,
+    exec,
+    stats,
+    logs,
+    networks,
+    volumes,
+    events,
+    swarm,
+    nodes,
+    services,
+    secrets,
+    unserved,
+)
 _VERSION = r"/v{version:\d+\.\d+}"
 
 

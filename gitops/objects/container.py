@@ -140,6 +140,8 @@ class HostConfig(Full, frozen=True):
     blkio_device_write_bps: list[ThrottleDevice] | None = None
     blkio_device_read_iops: list[ThrottleDevice] | None = msgspec.field(name="BlkioDeviceReadIOps", default=None)
     blkio_device_write_iops: list[ThrottleDevice] | None = msgspec.field(name="BlkioDeviceWriteIOps", default=None)
+    console_size: list[int] | None = None
+    """Height and width of the terminal at the start, in characters."""
 
 
 class IPAMEndpoint(Wire, frozen=True):

@@ -121,7 +121,7 @@ async def test_ping_says_where_we_stand_in_a_swarm(session: aiohttp.ClientSessio
         ("/containers/none/json", 404, "No such container: none"),
         ("/containers/json?limit=x", 400, "invalid value 'x' for limit"),
         ("/containers/json?filters={", 400, "invalid filters"),
-        ("/containers/web/stats", 501, "docker stats is not supported by this engine yet"),
+        ("/plugins", 501, "plugins is not supported by this engine yet"),
     ],
 )
 async def test_errors_are_json_with_a_message(

@@ -254,9 +254,8 @@ class DockerHost(Host):
         super().close()
 
 
-@pytest.fixture
-def make_host() -> Iterator[Callable[..., Host]]:
-    """Makes hosts, of the built-in engine or of another kind; the daemon is the test's to start."""
+@contextlib.contextmanager
+def _maker() -> Iterator[Callable[..., Host]]:
     made: list[Host] = []
 
     def make(kind: type[Host] = Host) -> Host:
@@ -270,6 +269,22 @@ def make_host() -> Iterator[Callable[..., Host]]:
     yield make
     for host in made:
         host.close()
+
+
+@pytest.fixture
+def make_host() -> Iterator[Callable[..., Host]]:
+    """Makes hosts, of the built-in engine or of another kind; the daemon is the test's to start."""
+    with _maker() as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def module_host() -> Iterator[Host]:
+    """A host whose daemon runs, for all tests of a module: what one leaves there, the next one finds."""
+    with _maker() as make:
+        made = make()
+        made.start()
+        yield made
 
 
 @pytest.fixture

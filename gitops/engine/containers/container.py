@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from gitops.engine.containers import health, record
+from gitops.engine.containers.streams import Streams
 
 
 class Container:
@@ -26,6 +27,7 @@ class Container:
         self.is_restarting = False
         """It is being stopped only to be started again."""
         self.restart_pause_s = 0.0
+        self.streams = Streams()
         self.tasks: dict[str, asyncio.Task[Any]] = {}
         """What runs for it: `watch`, `health`, `restart`."""
         self._listeners: set[asyncio.Event] = set()

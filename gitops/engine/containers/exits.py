@@ -7,9 +7,14 @@ what happened in between lies there when it comes back.
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
+from typing import Any
 
-from gitops.engine.containers import syscalls
+from gitops.engine.containers import processes, syscalls
+
+_TIMEOUT_S = 30.0
+"""From the end of a process to conmon's word about it; a log that is written to a slow disk comes first."""
 
 
 class Exits:
@@ -51,6 +56,25 @@ class Exits:
             return code
         finally:
             self._waiting.pop(container, None)
+
+    async def word_of(self, container: str, conmon_pid: Path) -> int | None:
+        """The exit code of a container whose process has ended; None when its conmon died without a word."""
+        conmon = processes.read_pid(conmon_pid)
+        descriptor = None
+        if conmon is not None and processes.has_word(conmon, container):
+            descriptor = processes.open_process(conmon)
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self.wait(container))]
+        try:
+            if descriptor is not None:
+                waits.append(asyncio.create_task(processes.readable(descriptor)))
+                await asyncio.wait(waits, timeout=_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            return self.code(container)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+            if descriptor is not None:
+                os.close(descriptor)
 
     def _wake(self) -> None:
         if self._inotify is None:

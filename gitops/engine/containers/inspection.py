@@ -52,8 +52,10 @@ def shown_health(container: Container) -> Health | None:
     return container.verdict.shown()
 
 
-def inspect(container: Container, folder: Path, bundle: Path, volumes: Path) -> ContainerInspect:
-    """All of it; `folder` is its directory, `volumes` that of all volumes."""
+def inspect(
+    container: Container, folder: Path, bundle: Path, volumes: Path, execs: Sequence[str] = ()
+) -> ContainerInspect:
+    """All of it; `folder` is its directory, `volumes` that of all volumes, `execs` what is run in it besides."""
     now = container.record
     return ContainerInspect(
         id=now.id,
@@ -72,6 +74,7 @@ def inspect(container: Container, folder: Path, bundle: Path, volumes: Path) -> 
         hostname_path=str(folder / "hostname"),
         hosts_path=str(folder / "hosts"),
         restart_count=now.restart_count,
+        exec_ids=list(execs) or None,
         graph_driver={"Name": "overlay2", "Data": _overlay(folder, bundle)},
     )
 

@@ -85,7 +85,8 @@ class Launcher:
         self._networks = networks
         self._volumes = volumes
         self._files = files
-        self._slots = asyncio.Semaphore(max(2, min(4, 2 * (os.cpu_count() or 1))))
+        self.slots = asyncio.Semaphore(max(2, min(4, 2 * (os.cpu_count() or 1))))
+        """Runs of the OCI runtime that start a process: more at a time only take longer each."""
         # Threads of our own: a slow disk here must not hold up what else the process does in threads.
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="containers")
 
@@ -159,7 +160,7 @@ class Launcher:
             found = dataclasses.replace(found, nodes=[*await self.in_thread(host.all_devices), *found.nodes])
         around = dataclasses.replace(around, devices=found, joined=joined)
         (bundle / "config.json").write_text(json.dumps(spec.build(record, around)))
-        async with self._slots:
+        async with self.slots:
             pid = await self._runtime.create(self._conmon(record))
         self._keep_seccomp(record.id, around, seccomp_key)
         ports = await self._publish(record, sandbox)

@@ -51,10 +51,12 @@ class BadCommand(errors.Invalid):
         self.exit_status = exit_status
 
 
-def explain(text: str) -> StartFailed | BadCommand:
-    """An error of crun or runc in the words that Docker's clients look for."""
+_PREFIX = "failed to create task for container: OCI runtime create failed: "
+
+
+def explain(text: str, prefix: str = _PREFIX) -> StartFailed | BadCommand:
+    """An error of crun or runc in the words that Docker's clients look for; `prefix` says what failed."""
     message = _plain(text)
-    prefix = "failed to create task for container: OCI runtime create failed: "
     missing = re.search(r"executable file [`\"']?(.*?)[`\"']? not found", message)
     if missing or "executable file not found" in message:
         name = missing[1] if missing else (re.search(r'exec: "(.*?)"', message) or ["", ""])[1]
@@ -97,6 +99,7 @@ class Runtime:
         self.state = run_root / "state"
         self.exits = run_root / "exits"
         self.bundles = run_root / "bundles"
+        self.consoles = run_root / "consoles"
         self._sockets = run_root / "socks"
         self._conmon = Path()
         self.path = Path()
@@ -109,7 +112,7 @@ class Runtime:
         Raises:
             errors.RuntimeFailure: a program is missing.
         """
-        for folder in (self.state, self.exits, self.bundles, self._sockets):
+        for folder in (self.state, self.exits, self.bundles, self.consoles, self._sockets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._conmon = _find("conmon", "conmon")
         crun = shutil.which("crun")
@@ -230,9 +233,18 @@ class Runtime:
         """Run the runtime's command line."""
         return await processes.run([self.path, f"--root={self.state}", *words], timeout_s=_CALL_TIMEOUT_S)
 
-    def exec_command(self, container: str, process: Path, pid_file: Path) -> list[str | Path]:
-        """The command line that runs one more process in a container."""
-        return [self.path, f"--root={self.state}", "exec", "--process", process, "--pid-file", pid_file, container]
+    def exec_command(
+        self, container: str, process: Path, pid_file: Path, *, log: Path | None = None, console: Path | None = None
+    ) -> list[str | Path]:
+        """The command line that runs one more process in a container.
+
+        Its own complaints go to `log`, if given; `console` is the socket that wants the process's terminal.
+        """
+        command: list[str | Path] = [self.path, f"--root={self.state}"]
+        command += [f"--log={log}"] if log else []
+        command += ["exec", "--process", process, "--pid-file", pid_file]
+        command += ["--console-socket", console] if console else []
+        return [*command, container]
 
     async def delete(self, container: str) -> None:
         """Forget the container, killing what runs of it. Twice does no harm."""

@@ -33,12 +33,15 @@ from gitops.engine.containers import (
     restarts,
     signals,
 )
+from gitops.engine.containers.attaching import Attaching
 from gitops.engine.containers.boundary import Images, ImageUser, InjectedFile, LogRecord
 from gitops.engine.containers.container import Container
+from gitops.engine.containers.execs import Execs
 from gitops.engine.containers.injected import InjectedFiles
 from gitops.engine.containers.launcher import Launcher
 from gitops.engine.containers.record import ContainerRecord
 from gitops.engine.containers.runtime import Runtime
+from gitops.engine.containers.stats import Meter
 from gitops.engine.containers.supervisor import Supervisor
 from gitops.engine.containers.sweep import sweep
 from gitops.engine.database import Database
@@ -89,6 +92,9 @@ class ContainerService:
         self._supervisor = Supervisor(
             database, events, self._runtime, self._launcher, self._files, volumes, self._find, self._forget
         )
+        self.attaching = Attaching(self._runtime, self._find, self._supervisor.tell)
+        self.execs = Execs(self._runtime, self._launcher, self._find, self._supervisor.tell)
+        self.meter = Meter(self._launcher, self._find)
         self.warnings: tuple[str, ...] = ()
         """What a person should know about this host; for `docker info`."""
         self.actions: tuple[str, ...] = ()
@@ -138,6 +144,7 @@ class ContainerService:
 
     async def close(self) -> None:
         """Finish what was begun, stop watching; the containers live on."""
+        await self.execs.close()
         await self._supervisor.close()
         for container in self._containers.values():
             container.close_process()
@@ -452,6 +459,7 @@ class ContainerService:
             self._launcher.folder(container.id),
             self._runtime.bundle(container.id),
             self._config.data_root / "volumes",
+            self.execs.of(container),
         )
 
     def _find(self, name: str) -> Container:

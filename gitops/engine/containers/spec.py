@@ -99,7 +99,7 @@ def process(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
     caps = list(around.capabilities)
     result: dict[str, Any] = {
         "terminal": record.config.tty,
-        "user": {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups), "umask": 0o022},
+        "user": user(identity),
         "args": args,
         "env": environment(record, identity),
         "cwd": record.config.working_dir or "/",
@@ -110,8 +110,20 @@ def process(record: ContainerRecord, around: Surroundings) -> dict[str, Any]:
         "oomScoreAdj": resources.oom_score(host.oom_score_adj, around.limits),
     }
     if record.config.tty:
-        result["consoleSize"] = {"height": 24, "width": 80}
+        result["consoleSize"] = console_size(host.console_size)
     return result
+
+
+def user(identity: Identity) -> dict[str, Any]:
+    """Whom a process runs as."""
+    return {"uid": identity.uid, "gid": identity.gid, "additionalGids": list(identity.groups), "umask": 0o022}
+
+
+def console_size(asked: Sequence[int] | None) -> dict[str, int]:
+    """The first size of a terminal, from height and width."""
+    if asked and len(asked) == 2 and all(0 < number < 65536 for number in asked):
+        return {"height": asked[0], "width": asked[1]}
+    return {"height": 24, "width": 80}
 
 
 def environment(record: ContainerRecord, identity: Identity) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import signal
 import time
@@ -36,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10.0
 _KILL_TIMEOUT_S = 30.0
-_EXIT_FILE_TIMEOUT_S = 30.0
-"""From the end of a process to conmon's word about it; a log that is written to a slow disk comes first."""
 _UNKNOWN_EXIT = 137
 
 
@@ -137,6 +134,7 @@ class Supervisor:
             running = self._running(now, launched, restart_count)
             # Stored before the process runs: there is never one that isn't known with all its ports and addresses.
             await self._store_start(running)
+            container.streams.start(self._runtime.bundle(container.id))
             await self._launcher.let_go(running)
         except errors.GitopsError as error:
             self._start_failed(container, error)
@@ -185,6 +183,7 @@ class Supervisor:
         code = getattr(error, "exit_status", 128)
         self.save(container, status=status, exit_code=code, error=str(error), attached={}, ports={})
         container.exits += 1
+        container.streams.fail()
         container.notify()
         if container.record.host_config.auto_remove:
             self._operations.spawn(self._remove_itself(container), f"remove {container.id[:12]}")
@@ -204,28 +203,10 @@ class Supervisor:
     async def _watch(self, container: Container) -> None:
         if container.process is not None:
             await processes.readable(container.process)
-        code = await self._exit_code(container)
+        container.streams.hurry()
+        code = await self._exits.word_of(container.id, self._runtime.bundle(container.id) / "conmon.pid")
         # The handling is an operation: a daemon that is closing finishes it.
         await self.operate(container, self.ended(container, code), "end of")
-
-    async def _exit_code(self, container: Container) -> int | None:
-        """conmon's word; None when it died without one."""
-        conmon = processes.read_pid(self._runtime.bundle(container.id) / "conmon.pid")
-        descriptor = None
-        if conmon is not None and processes.has_word(conmon, container.id):
-            descriptor = processes.open_process(conmon)
-        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._exits.wait(container.id))]
-        try:
-            if descriptor is not None:
-                waits.append(asyncio.create_task(processes.readable(descriptor)))
-                await asyncio.wait(waits, timeout=_EXIT_FILE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
-            return self._exits.code(container.id)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-            if descriptor is not None:
-                os.close(descriptor)
 
     async def ended(self, container: Container, code: int | None) -> None:
         """Store the end of a run, take down what it left, and start again where the policy says so."""
@@ -474,6 +455,7 @@ class Supervisor:
             self._database.delete(record.TABLE, container.id)
             self._forget(container)
             container.is_gone = True
+            container.streams.fail()
             self.tell(container, "destroy")
             container.notify()
 
