@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,51 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
+
+CORPUS = Path(os.environ.get("GITOPS_COMPOSE_CORPUS") or Path(__file__).parents[2] / "shared" / "compose-corpus")
+_MISSING = "no such file: "
+
+
+@pytest.fixture(scope="module")
+def compose_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """A copy of the corpus of Compose files of others, with a stand-in for each file that one of them names and the
+    corpus lacks; None, and a word about it, where the corpus isn't. It is no part of the project:
+    GITOPS_COMPOSE_CORPUS says where it is, else it is looked for beside the checkout.
+    """
+    if not (CORPUS / "INDEX.tsv").is_file():
+        print(f"the corpus isn't at {CORPUS}: set GITOPS_COMPOSE_CORPUS to its directory")
+        return None
+    place = tmp_path_factory.mktemp("corpus") / "corpus"
+    shutil.copytree(CORPUS, place, copy_function=shutil.copyfile)
+    for directory in (place, *place.rglob("*/")):
+        directory.chmod(0o755)
+    for row in (place / "INDEX.tsv").read_text().splitlines()[1:]:
+        path = place / row.split("\t")[1]
+        while _provide(path, place):
+            pass
+    return place
+
+
+def _provide(path: Path, place: Path) -> bool:
+    """Make the files that a Compose file names and lacks; whether there were any."""
+    from gitops import errors, manifests
+
+    options = manifests.LoadOptions(root=place, environ={}, secret_key=b"k", project_name="corpus")
+    try:
+        manifests.load(path, options)
+    except errors.InvalidManifest as error:
+        found = [problem.reason for problem in error.problems if problem.reason.startswith(_MISSING)]
+        made = [_make(path.parent / reason.removeprefix(_MISSING).strip("'"), place) for reason in found]
+        return any(made)
+    return False
+
+
+def _make(file: Path, place: Path) -> bool:
+    if file.exists() or not Path(os.path.normpath(file)).is_relative_to(place):
+        return False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("services: {}\n" if file.suffix in (".yaml", ".yml") else "STAND_IN=1\n")
+    return True
 
 
 class Authority:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ def apply(
     elif place is not None:
         raise errors.Invalid("--manifests goes with a kept plan: give PATH alone")
     load_options = common.load_options(env, sets, allowed)
+    if kept is not None:
+        load_options = replace(load_options, **kept.given.compose)
     manifests.load(common.existing(path), load_options)  # so that a mistake is told before an engine is started
     starting.ensure(host, start_engine=start_engine, yes=yes)
     options = common.reconcile_options(
@@ -96,7 +99,8 @@ def apply(
 
 
 def _same_values(kept: Kept, env: str, sets: tuple[str, ...]) -> str:
-    """The environment of a kept plan; the values of --set must be given again, since they aren't kept.
+    """The environment of a kept plan; the values of --set must be given again, since they aren't kept. Options of
+    Compose files are kept: given again, they must be the same.
 
     Raises:
         errors.Refused: others are given.
@@ -108,6 +112,10 @@ def _same_values(kept: Kept, env: str, sets: tuple[str, ...]) -> str:
     if planfile.names(sets) != kept.given.sets:
         wanted = " ".join(f"--set {name}=…" for name in kept.given.sets) or "no --set"
         raise errors.Refused(f"{kept.file}: this plan was made with {wanted}: say the same again")
+    for name, given in common.compose_options().items():
+        if given != kept.given.compose.get(name):
+            option = "--" + name.removesuffix("s").replace("_", "-")
+            raise errors.Refused(f"{kept.file}: this plan was made with another {option}, which it keeps: leave it out")
     return kept.given.env
 
 

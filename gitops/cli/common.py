@@ -49,6 +49,15 @@ def values(command: Command) -> Command:
             help="Run the services of this profile of Compose files too.",
         ),
         click.option(
+            "--env-file",
+            "env_files",
+            multiple=True,
+            metavar="FILE",
+            callback=_keep,
+            expose_value=False,
+            help="Take the variables of Compose files from this file beside them, not from .env.",
+        ),
+        click.option(
             "--compose-file",
             "compose_files",
             multiple=True,
@@ -135,8 +144,6 @@ def load_options(
     from gitops import manifests
     from gitops.reconciler import secretkey
 
-    context = click.get_current_context(silent=True)
-    given = context.meta if context is not None else {}
     return manifests.LoadOptions(
         env=env,
         sets=sets,
@@ -144,10 +151,18 @@ def load_options(
         allow_host_paths=allowed,
         secret_key=key or secretkey.read(),
         opens_sops=not key,
-        compose_files=given.get("gitops.compose_files", ()),
-        profiles=given.get("gitops.profiles", ()),
-        project_name=given.get("gitops.project_name", ""),
+        **compose_options(),
     )
+
+
+_COMPOSE = ("compose_files", "env_files", "profiles", "project_name")
+
+
+def compose_options() -> dict[str, Any]:
+    """What the command line says of Compose files: fields of `LoadOptions` by name, those that were given."""
+    context = click.get_current_context(silent=True)
+    given = context.meta if context is not None else {}
+    return {name: value for name in _COMPOSE if (value := given.get(f"gitops.{name}"))}
 
 
 def tell_warnings(warnings: Sequence[errors.Problem]) -> None:
@@ -160,7 +175,7 @@ def commit_options(env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -
     """For comparing commits: no key of the operator is needed, since nothing is compared with what is live."""
     from gitops import manifests
 
-    return manifests.LoadOptions(env=env, sets=sets, allow_host_paths=allowed, opens_sops=False)
+    return manifests.LoadOptions(env=env, sets=sets, allow_host_paths=allowed, opens_sops=False, **compose_options())
 
 
 def reconcile_options(

@@ -93,7 +93,8 @@ def diff(
 
     prepared = common.with_client(host, run)
     if out is not None:
-        planfile.write(out, prepared, planfile.Given(path, env, planfile.names(sets), take_over, allow_empty))
+        given = planfile.Given(path, env, planfile.names(sets), take_over, allow_empty, common.compose_options())
+        planfile.write(out, prepared, given)
     common.tell_warnings(prepared.request.desired.warnings)
     click.echo(_printed(prepared, form, common.place(host)))
     return _code(prepared.plan)

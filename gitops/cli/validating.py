@@ -33,10 +33,11 @@ def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, .
 @common.path_argument
 @common.values
 def render(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> None:
-    """Print the manifests of PATH as they are after their templates are rendered."""
+    """Print the manifests of PATH as they are after their templates are rendered, and Compose files as manifests."""
     from gitops.manifests import loading
 
-    texts = loading.render([common.existing(path)], common.load_options(env, sets, allowed, key=b"render"))
-    for name, text in texts.items():
+    rendered = loading.render([common.existing(path)], common.load_options(env, sets, allowed, key=b"render"))
+    common.tell_warnings(rendered.warnings)
+    for name, text in rendered.texts.items():
         body = text.removeprefix("---\n").rstrip("\n")
         click.echo(f"---\n# {name}\n{body}")

@@ -51,6 +51,7 @@ def load(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> De
 
 def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> dict[str, str]:
     """The text of every manifest with templates rendered, by the file's name as shown; nothing of it is checked.
+    A Compose project comes as the manifests that it means, under a name that says where it comes from.
 
     Raises:
         errors.InvalidManifest: a file can't be read or rendered.
@@ -58,7 +59,7 @@ def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> 
     """
     from gitops.manifests import loading
 
-    return loading.render([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
+    return loading.render([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions()).texts
 
 
 @contextmanager

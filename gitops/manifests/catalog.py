@@ -36,7 +36,7 @@ class Item:
     """Filled in when the object is converted; for secrets and configs it depends on the content."""
     is_external: bool = False
     own_name: str = ""
-    """Its name on the engine (before a version), where it isn't made of stack and name: what Compose's `name` says."""
+    """Its name on the engine (before a version), where it isn't made of stack and name: what `spec.name` says."""
 
     @property
     def unversioned_name(self) -> str:
@@ -61,6 +61,8 @@ class Catalog:
     options: LoadOptions
     environ: dict[str, str]
     items: dict[tuple[str, str, str], Item] = field(default_factory=dict)
+    engine_names: dict[tuple[str, str], Item] = field(default_factory=dict)
+    """Items by kind and name on the engine, before a version."""
     images: dict[str, Item] = field(default_factory=dict)
     """Images by their reference."""
     problems: list[errors.Problem] = field(default_factory=list)

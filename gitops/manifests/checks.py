@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 def check_names(catalog: Catalog, item: Item) -> None:
-    """The name on the engine has a limit of its own."""
-    if item.kind not in ("Service", "Network", "Volume") or item.is_external:
+    """The name on the engine has a limit of its own, and can be one object's only."""
+    if item.kind in ("Image", "Stack") or item.is_external:
         return
     name = item.unversioned_name
-    if len(name) > MAX_NAME:
+    first = catalog.engine_names.setdefault((item.kind, name), item)
+    if first is not item:
+        path: Path = ("spec", "name") if item.own_name else ("metadata", "name")
+        catalog.report(item, Issue(path, f"a second {item.kind} that is {name!r} on the engine", f"at {first.where}"))
+    if len(name) > MAX_NAME and item.kind not in ("Secret", "Config"):
         reason = f"{name!r}, the name on the engine, has {len(name)} characters"
         catalog.report(item, Issue(("metadata", "name"), reason, f"at most {MAX_NAME} are allowed"))
 

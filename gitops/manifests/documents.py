@@ -235,7 +235,7 @@ def _parse(root: Node) -> Parsed:
     if not issues and (frame := _frame(data)) is not None:
         issues = (frame,)
     if not issues:
-        model, issues = check_model(registry.KINDS[kind](), data, kind)
+        model, issues = check_model(registry.KINDS[kind](), data, kind, _text_at(data, "metadata", "naming"))
     return Parsed(
         line=root.start_mark.line + 1,
         column=root.start_mark.column + 1,

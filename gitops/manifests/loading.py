@@ -56,7 +56,7 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
     """See `gitops.manifests.load`."""
     repositories = _repositories(paths, options)
     files = list(_read(repositories, options))
-    environ = options.environ if options.environ is not None else (os.environ if options.allow_host else {})
+    environ = _environ(options)
     catalog = Catalog(options, dict(environ))
     catalog.is_incomplete = any(file.is_ours and not file.documents for file in files)
     for file in files:
@@ -67,7 +67,7 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
     if made is not None:
         catalog.is_incomplete = catalog.is_incomplete or bool(made.problems)
         for document, repository in made.documents:
-            catalog.add(_item(document, repository, document.own_name))
+            catalog.add(_item(document, repository))
             made.problems += document.problems()
     objects, externals = _convert(catalog)
     problems = [*catalog.problems, *(made.problems if made else ())]
@@ -90,7 +90,9 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
     )
 
 
-def _compose(files: Sequence[_File], options: LoadOptions, environ: Mapping[str, str]) -> compose.Loaded | None:
+def _compose(
+    files: Sequence[_File], options: LoadOptions, environ: Mapping[str, str], *, keeps_data: bool = False
+) -> compose.Loaded | None:
     """What the Compose files among them ask for; None if there is none."""
     found = [file for file in files if file.is_compose]
     if not found:
@@ -98,16 +100,37 @@ def _compose(files: Sequence[_File], options: LoadOptions, environ: Mapping[str,
     from gitops.manifests.compose import loading
 
     candidates = [loading.Candidate(file.path, file.source, file.repository, file.is_given) for file in found]
-    return loading.load(candidates, options, environ)
+    return loading.load(candidates, options, environ, keeps_data=keeps_data)
 
 
-def render(paths: Sequence[Path], options: LoadOptions) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Texts of manifests by the file that they come from, and what is to be said of them."""
+
+    texts: dict[str, str]
+    warnings: tuple[errors.Problem, ...] = ()
+
+
+def render(paths: Sequence[Path], options: LoadOptions) -> Rendered:
     """See `gitops.manifests.render`."""
     files = list(_read(_repositories(paths, options), options))
     problems = [problem for file in files for problem in file.problems if not file.documents]
+    made = _compose(files, options, _environ(options), keeps_data=True)
+    if made is not None:
+        problems += made.problems
+        problems += [problem for document, _ in made.documents for problem in document.problems()]
     if problems:
         raise errors.InvalidManifest(problems)
-    return {file.source.name: file.source.text for file in files}
+    texts = {file.source.name: file.source.text for file in files if not file.is_compose}
+    if made is None:
+        return Rendered(texts)
+    from gitops.manifests.compose import rendering
+
+    return Rendered(texts | rendering.texts(document for document, _ in made.documents), tuple(made.warnings))
+
+
+def _environ(options: LoadOptions) -> Mapping[str, str]:
+    return options.environ if options.environ is not None else (os.environ if options.allow_host else {})
 
 
 def _repositories(paths: Sequence[Path], options: LoadOptions) -> list[tuple[Path, Repository]]:
@@ -222,14 +245,15 @@ def _is_data(file: _File) -> bool:
     return file.path in data or any(parent in data for parent in file.path.parents)
 
 
-def _item(document: Document, repository: Repository, own_name: str = "") -> Item:
+def _item(document: Document, repository: Repository) -> Item:
     parsed = document.parsed
     model = parsed.model
     name = model.metadata.name if model else parsed.name
     stack = (model.metadata.stack or "") if model else parsed.stack
-    item = Item(document, repository, parsed.kind, stack, name, model, own_name=own_name)
+    item = Item(document, repository, parsed.kind, stack, name, model)
     spec = getattr(model, "spec", None)
     item.is_external = bool(getattr(spec, "external", None))
+    item.own_name = "" if item.is_external else getattr(spec, "name", None) or ""
     if item.is_external:
         item.engine_name = str(spec.name or name) if spec is not None else name
     elif item.kind == "Image" and model is not None:

@@ -35,5 +35,7 @@ class LoadOptions:
     """Compose files to lay over each other, in order, relative to the path; empty: those of Compose's own names."""
     profiles: tuple[str, ...] = ()
     """Active profiles of Compose files; empty: those of COMPOSE_PROFILES."""
+    env_files: tuple[str, ...] = ()
+    """Files of variables for Compose files, in place of the `.env` beside each, where they are looked for too."""
     project_name: str = ""
     """The stack of Compose files, in place of what they say and of their directory's name."""

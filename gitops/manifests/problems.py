@@ -86,6 +86,8 @@ def _unknown(path: Path, model: type[BaseModel]) -> Issue:
     if owner is not None:
         if key in owner.NOT_YET:
             return Issue(path, "known, but not supported yet", owner.NOT_YET[key], on_key=True)
+        if key in owner.NEVER:
+            return Issue(path, "is known from Compose, and no swarm has it", owner.NEVER[key], on_key=True)
         near = closest(key, [info.alias or name for name, info in owner.model_fields.items()])
         if near:
             return Issue(path, "unknown key", f'did you mean "{near}"?', on_key=True)

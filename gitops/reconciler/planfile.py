@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +38,15 @@ _DRIFT_REASONS = {"drifted": "changed", "removed-outside": "missing"}
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line said, as far as it has to be the same again; `sets` are the names of `--set`."""
+    """What the command line said, as far as it has to be the same again; `sets` are the names of `--set`, `compose` the
+    options of Compose files that were given, by the names that `LoadOptions` has for them."""
 
     path: Path
     env: str = ""
     sets: tuple[str, ...] = ()
     take_over: bool = False
     allow_empty: bool = False
+    compose: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def write(file: Path, prepared: Prepared, given: Given) -> None:
         "sets": list(given.sets),
         "take_over": given.take_over,
         "allow_empty": given.allow_empty,
+        "compose": dict(given.compose),
         "source": prepared.source.identity,
         "commit": prepared.source.commit,
         "revision": prepared.revision,
@@ -117,8 +120,14 @@ def read(file: Path) -> Kept | None:
         raise errors.Invalid(f"{file}: a kept plan of another version of gitops: make a new one with gitops diff --out")
     if body.pop("digest", "") != _digest(body):
         raise errors.Invalid(f"{file}: this kept plan was changed since it was made: make a new one")
+    compose = {name: tuple(value) if isinstance(value, list) else value for name, value in body["compose"].items()}
     given = Given(
-        Path(body["path"]), body["env"], tuple(body["sets"]), bool(body["take_over"]), bool(body["allow_empty"])
+        Path(body["path"]),
+        body["env"],
+        tuple(body["sets"]),
+        bool(body["take_over"]),
+        bool(body["allow_empty"]),
+        compose,
     )
     return Kept(file, given, body)
 

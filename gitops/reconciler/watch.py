@@ -63,6 +63,7 @@ class Watch:
         self._files = asyncio.Event()
         self._engine = asyncio.Event()
         self._last = ""
+        self._warned: tuple[errors.Problem, ...] = ()
         self._failures = 0
 
     async def run(self) -> None:
@@ -115,6 +116,7 @@ class Watch:
         await self._settle()
         self._engine.clear()
         prepared = await reconciler.prepare(await self._origin.refresh())
+        self._warn(prepared.request.desired.warnings)
         if not self._is_due(prepared):
             return
         if held := prepared.held():
@@ -208,6 +210,12 @@ class Watch:
             if event.action in ("create", "update", "remove", "delete"):
                 self._engine.set()
         raise errors.Unavailable("the engine ended its stream of events")
+
+    def _warn(self, warnings: tuple[errors.Problem, ...]) -> None:
+        """Say what was read and has no effect, when that changes."""
+        for warning in warnings if warnings != self._warned else ():
+            self._say(f"warning: {warning.headline()}")
+        self._warned = warnings
 
     def _tell(self, text: str) -> None:
         """Say something once, not at every pass."""

@@ -34,6 +34,7 @@ NODE = Node(
     status=NodeStatus(state="ready"),
     description=NodeDescription(hostname="mgr1", resources=Resources(nano_cpus=2 * 10**9, memory_bytes=2**30)),
 )
+COMPOSE = {"profiles": ("a", "b"), "project_name": "shop"}
 LABELS = {"gitops.stack": "app", "gitops.kind": "Service", "gitops.name": "web"}
 
 
@@ -53,7 +54,7 @@ def prepared(image: str = "app:v2", live: ServiceSpec | None = None, revision: s
 
 
 def keep(directory: Path, found: Prepared) -> planfile.Kept:
-    planfile.write(directory / "plan", found, Given(Path("site"), "prod", ("a.b",)))
+    planfile.write(directory / "plan", found, Given(Path("site"), "prod", ("a.b",), compose=COMPOSE))
     kept = planfile.read(directory / "plan")
     assert kept is not None
     return kept
@@ -61,7 +62,7 @@ def keep(directory: Path, found: Prepared) -> planfile.Kept:
 
 def test_a_kept_plan_is_true_as_long_as_nothing_changes(tmp_path: Path) -> None:
     kept = keep(tmp_path, prepared())
-    assert kept.given == Given(Path("site"), "prod", ("a.b",))
+    assert kept.given == Given(Path("site"), "prod", ("a.b",), compose=COMPOSE)
     planfile.check(kept, prepared())
     planfile.check(kept, prepared(revision="def-1"))  # another commit of the same files
     assert (tmp_path / "plan").stat().st_mode & 0o077 == 0

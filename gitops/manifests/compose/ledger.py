@@ -48,7 +48,7 @@ _IPAM = {
 NETWORK = {
     "name": Key(TEXT, "honoured", "the network's name on the engine, in place of stack and name"),
     "driver": Key(TEXT, "emulated", "`overlay`; `bridge` becomes overlay, others are refused"),
-    "driver_opts": Key(_OPTIONS, "honoured", "the MTU; others are left out, with a warning"),
+    "driver_opts": Key(_OPTIONS, "honoured", "the MTU; `encrypted` is refused, others are left out, with a warning"),
     "ipam": Key(fields(_IPAM)),
     "external": Key(_EXTERNAL),
     "internal": Key(BOOL_TEXT),
@@ -64,7 +64,6 @@ VOLUME = {
     "external": Key(_EXTERNAL),
     "labels": Key(LIST_OR_MAP),
 }
-_NO_TEMPLATES = "write the file as a .j2 template"
 SECRET = {
     "name": Key(TEXT, "honoured", "the secret's name on the engine, before its version"),
     "environment": Key(TEXT),
@@ -73,7 +72,7 @@ SECRET = {
     "labels": Key(LIST_OR_MAP),
     "driver": Key(TEXT, "refused", "fetch the value before, and give it by file or environment"),
     "driver_opts": Key(_OPTIONS, "refused", "fetch the value before, and give it by file or environment"),
-    "template_driver": Key(TEXT, "refused", _NO_TEMPLATES),
+    "template_driver": Key(TEXT, "honoured", "golang"),
 }
 CONFIG = {
     "name": Key(TEXT, "honoured", "the config's name on the engine, before its version"),
@@ -82,7 +81,7 @@ CONFIG = {
     "file": Key(TEXT),
     "external": Key(_EXTERNAL_OPEN),
     "labels": Key(LIST_OR_MAP),
-    "template_driver": Key(TEXT, "refused", _NO_TEMPLATES),
+    "template_driver": Key(TEXT, "honoured", "golang"),
 }
 _MODEL = {
     "name": Key(TEXT, "warned"),
@@ -112,21 +111,25 @@ FILE = fields(TOP)
 
 def entries() -> Iterator[tuple[str, Key]]:
     """Every key of the specification by its path, `services.*.deploy.replicas`; those of a list's items end in `[]`."""
-    yield from _entries(TOP, "")
+    yield from _entries(TOP, "", None)
 
 
-def _entries(table: Mapping[str, Key], path: str) -> Iterator[tuple[str, Key]]:
+def _entries(table: Mapping[str, Key], path: str, above: Key | None) -> Iterator[tuple[str, Key]]:
     for name, key in table.items():
         here = f"{path}.{name}" if path else name
+        if above is not None:  # what is said of a whole holds for its parts
+            key = Key(key.shape, above.status, above.note)
         yield here, key
-        yield from _below(key.shape, here)
+        is_honoured = key.status in ("honoured", "emulated")
+        yield from _below(key.shape, here, None if is_honoured else key)
 
 
-def _below(shape: Shape, path: str) -> Iterator[tuple[str, Key]]:
+def _below(shape: Shape, path: str, above: Key | None) -> Iterator[tuple[str, Key]]:
     if shape.table is not None:
-        yield from _entries(shape.table, path)
+        yield from _entries(shape.table, path, above)
     if shape.inner is not None:
-        yield from _below(shape.inner, path + ("[]" if list in shape.by_type and dict not in shape.by_type else ".*"))
+        is_list = list in shape.by_type and dict not in shape.by_type
+        yield from _below(shape.inner, path + ("[]" if is_list else ".*"), above)
 
 
 def figures() -> dict[Status, int]:

@@ -207,8 +207,10 @@ _PORT = {
 }
 _BIND = {
     "propagation": Key(TEXT),
-    "create_host_path": Key(BOOL_TEXT, "meaningless", "the path must exist on the host, as `docker stack` has it"),
-    "recursive": Key(one_of("enabled", "disabled", "writable", "readonly"), "warned", "mounts below come along"),
+    "create_host_path": Key(BOOL_TEXT, "honoured", "where it isn't written the path must be there"),
+    "recursive": Key(
+        one_of("enabled", "disabled", "writable", "readonly"), "honoured", "writable and readonly are refused"
+    ),
     "selinux": Key(one_of("z", "Z"), "meaningless", "files aren't relabelled"),
 }
 _VOLUME_USE = {
@@ -239,7 +241,7 @@ _GPU = fields(
     is_open=True,
 )
 _LOGGING = {
-    "driver": Key(TEXT, "honoured", "json-file; for another one json-file stands in, with a warning"),
+    "driver": Key(TEXT, "honoured", "json-file, local and none; json-file stands in for others, with a warning"),
     "options": Key(
         map_of(TEXT | NUMBER | NULL, is_open=True),
         "honoured",
@@ -349,15 +351,17 @@ SERVICE = {
     "profiles": Key(UNIQUE),
     "pull_policy": Key(
         matching("always|never|build|if_not_present|missing|refresh|daily|weekly|every_([0-9]+[wdhms])+", "policy"),
-        "warned",
-        "an image is pulled when the engine doesn't have it",
+        "honoured",
+        "missing, which is what nodes do; others have no effect, with a warning",
     ),
     "pull_refresh_after": Key(TEXT, "warned", "an image is pulled when the engine doesn't have it"),
     "read_only": Key(BOOL_TEXT),
     "restart": Key(TEXT, "emulated", "as deploy.restart_policy, which wins"),
     "runtime": Key(TEXT, "warned", _IN_SWARM),
     "scale": Key(INT_TEXT, "emulated", "as deploy.replicas, which wins"),
-    "security_opt": Key(UNIQUE, "warned", _IN_SWARM),
+    "security_opt": Key(
+        UNIQUE, "honoured", "no-new-privileges, seccomp, apparmor=unconfined and label=disable; others are refused"
+    ),
     "shm_size": Key(SIZE, "warned", "mount a tmpfs at /dev/shm"),
     "secrets": Key(FILE_USES),
     "sysctls": Key(LIST_OR_MAP),

@@ -50,15 +50,18 @@ class _Group:
     """Compose files of the same directory that are no part of it."""
 
 
-def load(candidates: Sequence[Candidate], options: LoadOptions, environ: Mapping[str, str]) -> Loaded:
-    """Every project, the ones nearest to the top first: what they include or extend is no project of its own."""
+def load(
+    candidates: Sequence[Candidate], options: LoadOptions, environ: Mapping[str, str], *, keeps_data: bool = False
+) -> Loaded:
+    """Every project, the ones nearest to the top first: what they include or extend is no project of its own.
+    `keeps_data`: documents keep what they are made of."""
     loaded = Loaded()
     consumed: set[Path] = set()
     results: list[tuple[_Group, Loaded]] = []
     for group in _groups(candidates, options):
         if group.files[0].path in consumed:
             continue
-        result, read = _load(group, options, environ)
+        result, read = _load(group, options, environ, keeps_data)
         consumed |= read - {file.path for file in group.files}
         results.append((group, result))
     stacks: dict[tuple[str, str], _Group] = {}
@@ -109,7 +112,9 @@ def _second(document: ComposeDocument, first: _Group) -> errors.Problem:
     return errors.Problem(document.source.name, 1, 1, "name", reason, hint)
 
 
-def _load(group: _Group, options: LoadOptions, environ: Mapping[str, str]) -> tuple[Loaded, set[Path]]:
+def _load(
+    group: _Group, options: LoadOptions, environ: Mapping[str, str], keeps_data: bool
+) -> tuple[Loaded, set[Path]]:
     main = group.files[0]
     reader = Inputs(main.repository)
     for file in group.files:
@@ -117,9 +122,10 @@ def _load(group: _Group, options: LoadOptions, environ: Mapping[str, str]) -> tu
     loaded = Loaded()
     variables = Variables(environ)
     try:
-        variables = variables.below(inputs.dot_env(reader, group.directory, variables))
+        variables = variables.below(_variables(reader, group.directory, options, variables))
     except Refused as error:
-        loaded.problems.append(errors.Problem(".env", 0, 0, "", error.reason, error.hint))
+        name = ", ".join(options.env_files) or ".env"
+        loaded.problems.append(errors.Problem(name, 0, 0, "", error.reason, error.hint))
         return loaded, set()
     names = [str(file.path) for file in group.files]
     stack = _default_stack(group, options, variables)
@@ -139,11 +145,21 @@ def _load(group: _Group, options: LoadOptions, environ: Mapping[str, str]) -> tu
         if not _STACK.fullmatch(stack):
             issue = Issue(("name",), f"{stack[:60]!r} is no name of a project", "lower-case letters, digits, - and _")
             loaded.problems.append(found.problem(issue))
-    result = objects.make(found, stack, _profiles(options, variables), Source(made))
+    result = objects.make(found, stack, _profiles(options, variables), Source(made), keeps_data=keeps_data)
     loaded.problems += result.problems
     loaded.warnings += result.warnings
     loaded.documents = [(document, main.repository) for document in result.documents]
     return loaded, reader.paths
+
+
+def _variables(reader: Inputs, directory: str, options: LoadOptions, variables: Variables) -> dict[str, str]:
+    """Those of the project's `.env`, or of the files that the user names in its place, the last one winning."""
+    if not options.env_files:
+        return inputs.dot_env(reader, directory, variables)
+    found: dict[str, str] = {}
+    for name in options.env_files:
+        found |= inputs.env_file(reader, directory, name, variables.below(found))
+    return found
 
 
 def _default_stack(group: _Group, options: LoadOptions, variables: Variables) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gitops import errors
@@ -33,7 +33,8 @@ _SECTIONS = {
     "configs": "Config",
     "services": "Service",
 }
-_MTU = "com.docker.network.driver.mtu"
+_OPTIONS = ("com.docker.network.driver.mtu", "encrypted")
+"""Of a network: what its manifest judges. One that should be encrypted and isn't would be no small thing."""
 _IPV4 = re.compile(r"[0-9.]+(/[0-9]+)?")
 
 
@@ -66,8 +67,8 @@ class ComposeDocument(Document):
     """Where it stands: `services`, `web`."""
     moves: Mapping[Path, Path]
     """Of paths below `spec` to paths below `base`, where they differ."""
-    own_name: str = ""
-    """Its name on the engine, where the file gives one."""
+    data: Mapping[str, Any] | None = field(default=None, repr=False)
+    """The manifest that it is, where that was asked for."""
 
     @property
     def root(self) -> Node:
@@ -153,8 +154,9 @@ class Made:
     warnings: list[errors.Problem]
 
 
-def make(project: Project, stack: str, profiles: frozenset[str], origin: Source) -> Made:
-    """The objects of a project that was read without problems."""
+def make(project: Project, stack: str, profiles: frozenset[str], origin: Source, *, keeps_data: bool = False) -> Made:
+    """The objects of a project that was read without problems; `keeps_data`: their documents keep what they are made
+    of."""
     assert project.values is not None and project.root is not None
     made = Made([], [], [])
     values = project.values
@@ -187,6 +189,7 @@ def make(project: Project, stack: str, profiles: frozenset[str], origin: Source)
                 name,
                 translation,
                 keys.get(name) or project.key((section, name)),
+                keeps_data,
             )
     return made
 
@@ -241,19 +244,20 @@ def _add(
     name: str,
     translation: Translation,
     node: Node,
+    keeps_data: bool,
 ) -> None:
     base: Path = (section, name)
     for issue in translation.issues:
         made.problems.append(project.problem(_below(base, issue)))
     for issue in translation.warnings:
         made.warnings.append(project.problem(_below(base, issue)))
-    spec = translation.spec
-    own_name = "" if spec.get("external") else str(spec.pop("name", "") or "") if section != "services" else ""
+    if section != "services" and not translation.spec.get("name"):
+        translation.spec.pop("name", None)
     data = {
         "apiVersion": API_VERSION,
         "kind": kind,
         "metadata": {"name": name, "stack": stack},
-        "spec": spec,
+        "spec": translation.spec,
     }
     model, issues = documents.check_model(registry.KINDS[kind](), data, kind, names="compose")
     source = project.weave.owner(node)
@@ -268,7 +272,8 @@ def _add(
         is_ours=True,
     )
     source = SourceText(source.name, source.text, directory=project.directory)
-    made.documents.append(ComposeDocument(source, 0, parsed, origin, base, translation.moves, own_name))
+    kept = data if keeps_data else None
+    made.documents.append(ComposeDocument(source, 0, parsed, origin, base, translation.moves, kept))
 
 
 def _below(base: Path, issue: Issue) -> Issue:
@@ -297,11 +302,12 @@ def _network(name: str, value: dict[str, Any]) -> Translation:
     if spec.get("driver") in ("bridge", "default", ""):
         del spec["driver"]
     options = spec.pop("driver_opts", None) or {}
+    kept = {option: value for option, value in options.items() if option in _OPTIONS}
     for option in options:
-        if option != _MTU:
-            found.warn(("driver_opts", option), "is not honoured", f"{_MTU} is")
-    if _MTU in options:
-        spec["driver_opts"] = {_MTU: options[_MTU]}
+        if option not in kept:
+            found.warn(("driver_opts", option), "is not honoured", f"{_OPTIONS[0]} is")
+    if kept:
+        spec["driver_opts"] = kept
     if "ipam" in spec:
         pools = list(_pools(found, spec.pop("ipam")))
         if pools:

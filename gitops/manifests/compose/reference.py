@@ -32,14 +32,18 @@ A file with `services:` and no `kind:` is a Compose file, and becomes a stack: `
 * **The stack** is called as `--project-name` says, else as the file's `name:`, else COMPOSE_PROJECT_NAME, else after
   the directory. Services keep their names; objects with a `name:` have that name on the engine.
 * **Variables** (`$A`, `${A:-default}`, `${A:?message}`, `${A:+other}`, nested; `$$` is a dollar) come from the
-  environment, then from `.env` beside the file. `watch --repo` closes the environment: there `.env` is all. What isn't
-  set stands for nothing, with a warning.
+  environment, then from `.env` beside the file, or from what `--env-file` names in its place. `watch --repo` closes
+  the environment: there `.env` is all. What isn't set stands for nothing, with a warning.
 * **Merging.** Maps are merged key by key, lists appended and kept unique (ports, mounts, secrets, configs by what they
   are), `command`, `entrypoint` and `healthcheck.test` replaced. `!reset` takes away, `!override` replaces as a whole.
 * **extends, include, profiles, env_file, label_file** work as in Compose, within the repository; circles are refused
   with their chain. `--profile NAME` or COMPOSE_PROFILES runs the services of a profile.
 * **A relative bind mount** becomes an absolute path, from the project's directory, as `docker stack deploy` has it: the
   path must be there on each node that runs the service.
+* **On the command line** `--compose-file`, `--env-file`, `--profile` and `--project-name` may be given to `validate`,
+  `render`, `diff`, `apply` and `watch`. `diff --out` keeps them in the plan, so that `apply FILE` needs none of them.
+* **`gitops render`** prints a project as manifests of our own kinds that ask for the very same objects. Their relative
+  paths start from the project's directory.
 * **Images aren't built.** A service with `build` and no `image` has the name that Compose gives its image; an Image
   manifest beside the file may say how it is made.
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 
 from gitops.manifests.compose.weaving import Weave, get, text_of
 from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, SequenceNode
+
+_SECCOMP = re.compile(r"(seccomp[=:])(.+)")
 
 
 def file(weave: Weave, root: Node, directory: str) -> Node:
@@ -44,9 +47,18 @@ def service(weave: Weave, node: Node, directory: str) -> Node:
         {
             "env_file": files,
             "label_file": files,
+            "security_opt": _items(weave, lambda item: _profile(weave, item, directory)),
             "volumes": _items(weave, lambda item: _mount(weave, item, directory)),
         },
     )
+
+
+def _profile(weave: Weave, item: Node, directory: str) -> Node:
+    """The file of a seccomp profile, in an item of `security_opt`."""
+    found = _SECCOMP.fullmatch(text_of(item))
+    if found is None or found[2] in ("unconfined", "builtin") or found[2].startswith("/"):
+        return item
+    return weave.scalar(found[1] + os.path.normpath(os.path.join(directory, found[2])), item)
 
 
 def _mount(weave: Weave, item: Node, directory: str) -> Node:

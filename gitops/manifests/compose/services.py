@@ -14,6 +14,7 @@ from typing import Any
 
 from gitops.manifests.compose import inputs as reading
 from gitops.manifests.compose.inputs import Inputs, Variables
+from gitops.manifests.kinds import mounts
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Refused
 from gitops.manifests.text.construct import Path
@@ -24,6 +25,7 @@ _PORT = re.compile(
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[^:]*):)??(?:(?P<published>[0-9]*(?:-[0-9]+)?):)?(?P<target>[0-9]+(?:-[0-9]+)?)"
     r"(?:/(?P<protocol>[a-z]+))?"
 )
+_LOG_DRIVERS = ("json-file", "local", "none")
 _LOG_OPTIONS = ("max-size", "max-file")
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _SHORT_OPTIONS = frozenset(("z", "Z", "cached", "delegated", "consistent"))
@@ -241,6 +243,8 @@ def _long_mount(volume: Any) -> dict[str, Any] | None:
 
 def _host_path(source: str, context: Context) -> str:
     """A path of the host, made absolute as Compose does."""
+    if mounts.is_windows_path(source):
+        return source
     if source.startswith("~"):
         source = os.path.join(context.variables.get("HOME") or os.path.expanduser("~"), source[1:].lstrip("/"))
     return os.path.normpath(os.path.join(context.directory, source)) if source else source
@@ -313,7 +317,7 @@ def _depends_on(found: Translation, service: dict[str, Any], context: Context) -
 def _logging(found: Translation, service: dict[str, Any], context: Context) -> None:
     logging = service["logging"]
     driver, options = logging.get("driver"), logging.get("options") or {}
-    if driver not in (None, "", "json-file"):
+    if driver not in (None, "", *_LOG_DRIVERS):
         found.warn(("logging", "driver"), f"is json-file here, not {driver}", "collect the engine's logs")
         return
     for name in options:
@@ -321,7 +325,12 @@ def _logging(found: Translation, service: dict[str, Any], context: Context) -> N
             found.warn(("logging", "options", name), "is not honoured", "max-size and max-file are")
     kept = {name: value for name, value in options.items() if name in _LOG_OPTIONS and value is not None}
     if kept or driver:
-        found.spec["logging"] = {"driver": "json-file", **({"options": kept} if kept else {})}
+        found.spec["logging"] = {"driver": driver or "json-file", **({"options": kept} if kept else {})}
+
+
+def _pull_policy(found: Translation, service: dict[str, Any], context: Context) -> None:
+    if service["pull_policy"] not in ("", "missing", "if_not_present"):
+        found.warn(("pull_policy",), "is not honoured", "a node pulls an image that it doesn't have")
 
 
 def _extra_hosts(found: Translation, service: dict[str, Any], context: Context) -> None:
@@ -433,6 +442,7 @@ _BY_KEY: dict[str, Convert] = {
     "networks": _networks,
     "depends_on": _depends_on,
     "logging": _logging,
+    "pull_policy": _pull_policy,
     "extra_hosts": _extra_hosts,
     "links": _links,
     "healthcheck": _healthcheck,

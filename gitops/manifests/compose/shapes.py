@@ -52,8 +52,13 @@ class Shape:
             {**self.by_type, **other.by_type},
             f"{head} or {tail}",
             self.table if self.table is not None else other.table,
-            self.inner or other.inner,
+            other.inner if self.inner is None or (other.inner and not self.inner.has_keys) else self.inner,
         )
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether keys of the specification stand in it, at any depth."""
+        return self.table is not None or (self.inner is not None and self.inner.has_keys)
 
     def check(self, value: Any, path: Path, report: Report) -> Any:
         """The value as it is to be used; problems are reported."""

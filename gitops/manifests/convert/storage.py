@@ -118,14 +118,10 @@ def _check_external(catalog: Catalog, item: Item, others: tuple[str, ...]) -> No
     spec = getattr(item.model, "spec", None)
     if spec is None:
         return
-    if item.is_external:
-        for name in others:
-            if getattr(spec, name, None) is not None:
-                hint = "it is only looked up, never made"
-                catalog.report(item, Issue(("spec", name), "has no meaning with external", hint, on_key=True))
-    elif spec.name is not None:
-        hint = "the name on the engine is made of stack and name"
-        catalog.report(item, Issue(("spec", "name"), "has no meaning without external", hint, on_key=True))
+    for name in others if item.is_external else ():
+        if getattr(spec, name, None) is not None:
+            hint = "it is only looked up, never made"
+            catalog.report(item, Issue(("spec", name), "has no meaning with external", hint, on_key=True))
 
 
 def config(catalog: Catalog, item: Item) -> Desired | None:

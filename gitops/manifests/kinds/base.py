@@ -32,6 +32,8 @@ class Model(BaseModel):
 
     NOT_YET: ClassVar[Mapping[str, str]] = {}
     """Fields that are known and refused, each with what to do instead (or nothing)."""
+    NEVER: ClassVar[Mapping[str, str]] = {}
+    """Fields of Compose that stand for nothing that a swarm has, each with what to do instead."""
 
 
 class Metadata(Model):
@@ -43,6 +45,9 @@ class Metadata(Model):
     )
     labels: Labels | None = optional("Labels of the object on the engine.")
     annotations: Labels | None = optional("Notes that stay in the manifest.")
+    naming: Literal["compose"] | None = optional(
+        "compose: names here may be as in Compose files, with capital letters, dots and underscores."
+    )
 
 
 class Manifest(Model):

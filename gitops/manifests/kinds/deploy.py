@@ -69,9 +69,9 @@ class Reservations(Model):
     """What the scheduler keeps free for each task."""
 
     NOT_YET: ClassVar = {
-        "generic_resources": "give the nodes a label, and use placement.constraints and max_replicas_per_node",
-        "devices": "give the nodes a label, and use placement.constraints",
+        "generic_resources": "give the nodes a label, and use placement.constraints and max_replicas_per_node"
     }
+    NEVER: ClassVar = {"devices": "give the nodes a label, and use placement.constraints"}
 
     cpus: Cpus | None = optional("As in 0.25.")
     memory: Memory | None = optional("As in 64M.")

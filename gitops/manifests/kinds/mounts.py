@@ -25,7 +25,7 @@ def _recursive(value: Any) -> Any:
 class BindOptions(Model):
     """Options of a bind mount."""
 
-    NOT_YET: ClassVar = {
+    NEVER: ClassVar = {
         "selinux": "leave it out: nothing is relabelled",
     }
 
@@ -45,7 +45,8 @@ class BindOptions(Model):
 class VolumeOptions(Model):
     """Options of a volume mount."""
 
-    NOT_YET: ClassVar = {"subpath": "mount the whole volume", "labels": "write them on the Volume"}
+    NOT_YET: ClassVar = {"subpath": "mount the whole volume"}
+    NEVER: ClassVar = {"labels": "write them on the Volume"}
 
     nocopy: Bool | None = optional("Don't fill a new volume from the image.")
 
@@ -60,10 +61,8 @@ class TmpfsOptions(Model):
 class MountFields(Model):
     """A mount."""
 
-    NOT_YET: ClassVar = {
-        "consistency": "leave it out: it has no effect on Linux",
-        "image": "build an Image on it",
-    }
+    NOT_YET: ClassVar = {"image": "build an Image on it"}
+    NEVER: ClassVar = {"consistency": "leave it out: it has no effect on Linux"}
 
     type: Literal["bind", "volume", "tmpfs"] = Field(description="bind, volume or tmpfs.")
     source: str | None = optional("bind: a path of the host; volume: the name of a Volume.")
@@ -75,7 +74,9 @@ class MountFields(Model):
 
 
 def _type(value: dict[str, Any]) -> dict[str, Any]:
-    if value.get("type") in ("image", "cluster", "npipe"):
+    if value.get("type") == "npipe":
+        raise problem("the type npipe is for Windows", "use bind, volume or tmpfs", "type")
+    if value.get("type") in ("image", "cluster"):
         raise problem(f"the type {value['type']} is known, but not supported yet", "use bind, volume or tmpfs", "type")
     return value
 
@@ -110,10 +111,29 @@ def _options(mount: dict[str, Any], options: str) -> dict[str, Any]:
         elif option in _PROPAGATION and mount["type"] == "bind":
             mount["bind"] = {"propagation": option}
         elif option in ("z", "Z", "cached", "delegated", "consistent"):
-            raise problem(f"the option {option} is known, but not supported yet", "leave it out")
+            raise problem(f"the option {option} has no effect on a service", "leave it out")
         else:
             raise problem(f"{shown(option)} is no option of a {mount['type']} mount", "as in ro")
     return mount
+
+
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""Nodes of a swarm may run Windows, though none of ours does."""
+
+
+def is_windows_path(text: str) -> bool:
+    """Whether a text is an absolute path of Windows."""
+    return _WINDOWS_PATH.match(text) is not None
+
+
+def _check_host_path(source: str) -> None:
+    findings = Findings()
+    try:
+        if not is_windows_path(source):
+            absolute(source)
+    except PydanticCustomError as error:
+        findings.take(error, "source")
+    findings.finish()
 
 
 def _whole(mount: MountFields) -> MountFields:
@@ -123,12 +143,7 @@ def _whole(mount: MountFields) -> MountFields:
     if mount.type == "bind":
         if not mount.source:
             raise problem("a bind mount needs a source", "an absolute path of the host")
-        findings = Findings()
-        try:
-            absolute(mount.source)
-        except PydanticCustomError as error:
-            findings.take(error, "source")
-        findings.finish()
+        _check_host_path(mount.source)
     if mount.type == "tmpfs" and mount.source:
         raise problem("a tmpfs mount has no source", "leave it out", "source")
     return mount

@@ -165,7 +165,9 @@ class NetworkSpec(Model):
     ipam: Ipam | None = optional("Addresses.")
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
     external: Bool | None = optional("The network exists already: it is never made, changed or deleted.")
-    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
+    name: EngineName | None = optional(
+        "Its name on the engine; default: stack and name, or with external metadata.name."
+    )
 
 
 class Network(Manifest, defer_build=False):

@@ -46,7 +46,7 @@ def _protocol(value: Any) -> Any:
 class PortFields(Model):
     """A published port."""
 
-    NOT_YET: ClassVar = {
+    NEVER: ClassVar = {
         "host_ip": "ports are published on all addresses of the host",
         "app_protocol": "leave it out: it says nothing to an engine",
     }
@@ -78,7 +78,7 @@ def short(value: Any) -> Any:
         raise problem(f"{shown(value)} is no port", "as in 8080:80, 8080:80/udp or 8000-8010:8000-8010")
     if found["ip"]:
         raise problem(
-            f"an address of the host ({found['ip']}) is known, but not supported yet",
+            f"no swarm publishes on one address of a host ({found['ip']})",
             "ports are published on all addresses of the host",
         )
     result = {"target": found["target"]}

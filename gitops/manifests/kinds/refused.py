@@ -59,6 +59,4 @@ SERVICE: dict[str, str] = {
     "shm_size": "mount a tmpfs: volumes: [{type: tmpfs, target: /dev/shm, tmpfs: {size: 1G}}]",
     "storage_opt": "limit what is written by a tmpfs with a size, or by a volume",
     "use_api_socket": "mount the socket as a volume, /var/run/docker.sock:/var/run/docker.sock",
-    "secrets_from": "name each one in secrets",
 }
-"""They read as known, but not supported yet."""

@@ -40,7 +40,7 @@ from gitops.manifests.kinds.values import (
 class NetworkUse(Model):
     """How a service is on a network."""
 
-    NOT_YET: ClassVar = {
+    NEVER: ClassVar = {
         **dict.fromkeys(
             ("ipv4_address", "ipv6_address", "link_local_ips", "mac_address"), "the swarm gives addresses: use names"
         ),
@@ -216,7 +216,7 @@ Oom = Annotated[Int, Field(ge=-1000, le=1000)]
 class ServiceSpec(Model):
     """What the tasks of a service run, and how."""
 
-    NOT_YET: ClassVar = refused.SERVICE
+    NEVER: ClassVar = refused.SERVICE
 
     image: ImageName = Field(description="The image, by the reference of an Image, or by its name in a registry.")
     pull_policy: (

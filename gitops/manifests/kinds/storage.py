@@ -38,7 +38,9 @@ class VolumeSpec(Model):
     driver_opts: DriverOpts | None = optional("`type`, `o` and `device` of a mount, as for mount(8).")
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
     external: Bool | None = optional("The volume exists already: it is never made, changed or deleted.")
-    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
+    name: EngineName | None = optional(
+        "Its name on the engine; default: stack and name, or with external metadata.name."
+    )
 
 
 class Volume(Manifest, defer_build=False):
@@ -84,7 +86,9 @@ class SecretSpec(Model):
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
     template_driver: Literal["golang"] | None = optional("golang: each task gets it with its placeholders expanded.")
     external: Bool | None = optional("The secret exists already: it is never made, changed or deleted.")
-    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
+    name: EngineName | None = optional(
+        "Its name on the engine, before its version; default: stack and name, or with external metadata.name."
+    )
 
 
 class ConfigSpec(Model):
@@ -99,7 +103,9 @@ class ConfigSpec(Model):
     labels: Labels | None = optional("Labels on the engine, with those of metadata.")
     template_driver: Literal["golang"] | None = optional("golang: each task gets it with its placeholders expanded.")
     external: Bool | None = optional("The config exists already: it is never made, changed or deleted.")
-    name: EngineName | None = optional("With external: its name on the engine; default metadata.name.")
+    name: EngineName | None = optional(
+        "Its name on the engine, before its version; default: stack and name, or with external metadata.name."
+    )
 
 
 def _one_source(spec: Any) -> Any:
