@@ -15,6 +15,7 @@ from gitops.api import middleware, tls, unserved
 from gitops.api.context import ENGINE, SWARM, SWARM_EVENTS, Handler
 from gitops.api.listeners import BACKLOG, Listener, TcpListener, UnixListener
 from gitops.api.routes import (
+    archives,
     attach,
     containers,
     events,
@@ -49,6 +50,7 @@ _MODULES = (
     attach,
     exec,
     stats,
+    archives,
     logs,
     networks,
     volumes,

@@ -49,9 +49,7 @@ def remove_tree(folder: Path) -> None:
     try:
         top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            while names := os.listdir(top):
-                for name in names:
-                    _remove_entry(name, top, top, 1)
+            _empty(top)
         finally:
             os.close(top)
         os.rmdir(folder)
@@ -59,6 +57,33 @@ def remove_tree(folder: Path) -> None:
         return
     except OSError as error:
         raise errors.RuntimeFailure(f"can't remove {folder}: {error}") from error
+
+
+def remove_entry(name: str, parent: int) -> None:
+    """Remove `name`, of whatever kind and depth, from an open directory. Raises OSError, as where it is mounted on."""
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except IsADirectoryError:
+        pass
+    # Aside first: what is too deep is moved up while it is removed, and nobody may see that.
+    aside = f".removing-{secrets.token_hex(12)}"
+    os.mkdir(aside, 0o700, dir_fd=parent)
+    try:
+        top = os.open(aside, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.rename(name, "entry", src_dir_fd=parent, dst_dir_fd=top)
+            _empty(top)
+        finally:
+            os.close(top)
+    finally:
+        os.rmdir(aside, dir_fd=parent)
+
+
+def _empty(top: int) -> None:
+    while names := os.listdir(top):
+        for name in names:
+            _remove_entry(name, top, top, 1)
 
 
 def _remove_entry(name: str, parent: int, top: int, depth: int) -> None:

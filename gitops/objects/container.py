@@ -284,6 +284,23 @@ class ContainerSummary(Full, frozen=True):
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
 
 
+class FileChange(Full, frozen=True):
+    """A line of `docker diff`: `kind` is 0 for modified, 1 for added, 2 for deleted."""
+
+    path: str
+    kind: int
+
+
+class PathStat(Wire, frozen=True):
+    """What a path in a container is, in the header of archive calls; `mode` as Go's os.FileMode has it."""
+
+    name: str = msgspec.field(name="name", default_factory=str)
+    size: int = msgspec.field(name="size", default_factory=int)
+    mode: int = msgspec.field(name="mode", default_factory=int)
+    mtime: str = msgspec.field(name="mtime", default_factory=str)
+    link_target: str = msgspec.field(name="linkTarget", default_factory=str)
+
+
 class Volume(Full, frozen=True):
     """A named volume."""
 

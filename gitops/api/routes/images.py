@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from aiohttp import web
 
 from gitops import errors
-from gitops.api import answers, progress, requests
+from gitops.api import answers, progress, requests, spooling
 from gitops.api.context import engine_of, stream
 from gitops.engine.engine import Engine
 from gitops.objects.image import AuthConfig, Progress
 
 _FILTERS = ("reference", "dangling", "label", "before", "since", "until")
-_BLOCK = 2**20
 Report = Callable[[Progress], None]
 
 
@@ -67,9 +63,7 @@ async def load(request: web.Request) -> web.StreamResponse:
     """`docker load`: the archive goes to a file first, since it is read more than once."""
     engine = engine_of(request)
     quiet = requests.switch(request, "quiet")
-    with tempfile.TemporaryDirectory(dir=await _spool_root(engine)) as directory:
-        path = Path(directory) / "archive.tar"
-        await _spool(request, path)
+    async with spooling.spooled(request, engine.spool) as path:
 
         async def run(report: Report) -> None:
             def tell(line: Progress) -> None:
@@ -79,23 +73,6 @@ async def load(request: web.Request) -> web.StreamResponse:
             await engine.images.load(path, tell)
 
         return await progress.answer(request, run)
-
-
-async def _spool_root(engine: Engine) -> Path:
-    root = engine.spool
-    await asyncio.to_thread(root.mkdir, mode=0o700, parents=True, exist_ok=True)
-    return root
-
-
-async def _spool(request: web.Request, path: Path) -> None:
-    with path.open("wb") as file:
-        async for block in request.content.iter_chunked(_BLOCK):
-            try:
-                await asyncio.to_thread(file.write, block)
-            except OSError as error:
-                raise errors.RuntimeFailure(f"the archive can't be kept in {path.parent}: {error.strerror}") from error
-    if not path.stat().st_size:
-        raise errors.Invalid("the archive is empty")
 
 
 @stream

@@ -105,6 +105,10 @@ class Launcher:
         """The container's directory on the disk."""
         return self._folder / container
 
+    def root(self, container: str) -> Path:
+        """Where its root file system is mounted while it runs."""
+        return self._runtime.bundle(container) / "rootfs"
+
     def log_folder(self, container: str) -> Path:
         """Where its log files are."""
         return self._folder / container / "log"

@@ -98,10 +98,15 @@ def opened(root: Path) -> Iterator[int]:
 def read_file(root: Path, path: str, limit: int) -> bytes | None:
     """At most `limit` bytes of the regular file `path` inside the tree; None where there is none."""
     with opened(root) as top:
-        try:
-            found = syscalls.open_in_root(top, path, os.O_PATH)
-        except OSError:
-            return None
+        return read_file_at(top, path, limit)
+
+
+def read_file_at(top: int, path: str, limit: int) -> bytes | None:
+    """`read_file` in a tree whose root is open."""
+    try:
+        found = syscalls.open_in_root(top, path, os.O_PATH)
+    except OSError:
+        return None
     try:
         # Looked at before it is opened: what a container has put in the place of the file may be a device of the host,
         # and to open some of those has consequences.

@@ -44,6 +44,7 @@ from gitops.engine.containers.runtime import Runtime
 from gitops.engine.containers.stats import Meter
 from gitops.engine.containers.supervisor import Supervisor
 from gitops.engine.containers.sweep import sweep
+from gitops.engine.containers.trees import Trees
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
 from gitops.engine.networks import NetworkService
@@ -95,6 +96,7 @@ class ContainerService:
         self.attaching = Attaching(self._runtime, self._find, self._supervisor.tell)
         self.execs = Execs(self._runtime, self._launcher, self._find, self._supervisor.tell)
         self.meter = Meter(self._launcher, self._find)
+        self.trees = Trees(self._find, self._launcher, images, volumes, self._supervisor.tell)
         self.warnings: tuple[str, ...] = ()
         """What a person should know about this host; for `docker info`."""
         self.actions: tuple[str, ...] = ()

@@ -44,8 +44,14 @@ def resolve(root: Path, user: str, group_add: Sequence[str] = ()) -> Identity:
     Raises:
         errors.Invalid: a name that isn't there, or a number out of range.
     """
-    passwd = rootfs.read_file(root, "/etc/passwd", _FILE_LIMIT) or b""
-    group = rootfs.read_file(root, "/etc/group", _FILE_LIMIT) or b""
+    with rootfs.opened(root) as top:
+        return resolve_at(top, user, group_add)
+
+
+def resolve_at(top: int, user: str, group_add: Sequence[str] = ()) -> Identity:
+    """`resolve` in a tree whose root is open."""
+    passwd = rootfs.read_file_at(top, "/etc/passwd", _FILE_LIMIT) or b""
+    group = rootfs.read_file_at(top, "/etc/group", _FILE_LIMIT) or b""
     return identify(user, group_add, passwd.decode(errors="replace"), group.decode(errors="replace"))
 
 

@@ -1,0 +1,136 @@
+"""The files of a container: `docker cp` both ways, `docker export`, `docker diff`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gitops import errors
+from gitops.api import answers, requests, spooling
+from gitops.api.context import engine_of, stream
+from gitops.engine.containers import trees
+from gitops.objects import base
+from gitops.objects.container import PathStat
+
+_HEADER = "X-Docker-Container-Path-Stat"
+_TAR = "application/x-tar"
+_PIECE = 1 << 18
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pipe:
+    """The reading end of a pipe."""
+
+    reader: asyncio.StreamReader
+    transport: asyncio.ReadTransport
+
+
+async def changes(request: web.Request) -> web.Response:
+    """`docker diff`."""
+    return answers.json(await _trees(request).changes(_container(request)))
+
+
+async def stat(request: web.Request) -> web.Response:
+    """What a path is, in a header."""
+    found = await _trees(request).stat(_container(request), _path(request))
+    return web.Response(headers={_HEADER: _encoded(found)})
+
+
+@stream
+async def read(request: web.Request) -> web.StreamResponse:
+    """`docker cp` out of a container."""
+    reader, writer = trees.pipe()
+    async with _reading(reader) as source, _trees(request).read(*_asked(request), writer) as (found, done):
+        return await _send(request, source, done, {_HEADER: _encoded(found)})
+
+
+@stream
+async def export(request: web.Request) -> web.StreamResponse:
+    """`docker export`."""
+    reader, writer = trees.pipe()
+    async with _reading(reader) as source, _trees(request).export(_container(request), writer) as done:
+        return await _send(request, source, done, {})
+
+
+async def write(request: web.Request) -> web.Response:
+    """`docker cp` into a container."""
+    path = _path(request)
+    engine = engine_of(request)
+    engine.containers.get(_container(request))
+    async with spooling.spooled(request, engine.spool) as archive:
+        await _trees(request).write(
+            _container(request),
+            path,
+            archive,
+            keeps_kinds=requests.switch(request, "noOverwriteDirNonDir"),
+            as_user=requests.switch(request, "copyUIDGID"),
+        )
+    return answers.empty(200)
+
+
+@asynccontextmanager
+async def _reading(descriptor: int) -> AsyncIterator[_Pipe]:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_PIECE)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    with closing(transport):
+        yield _Pipe(reader, transport)
+
+
+async def _send(request: web.Request, source: _Pipe, done: Future[None], headers: dict[str, str]) -> web.StreamResponse:
+    try:
+        response = web.StreamResponse(headers={"Content-Type": _TAR, **headers})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        request[answers.STREAM] = response
+        while piece := await source.reader.read(_PIECE):
+            await response.write(piece)
+    finally:
+        # Before the writer is waited for: it ends when nobody reads.
+        source.transport.close()
+    # Without its end the archive must not look whole.
+    await asyncio.wrap_future(done)
+    await response.write_eof()
+    return response
+
+
+def _trees(request: web.Request) -> trees.Trees:
+    return engine_of(request).containers.trees
+
+
+def _container(request: web.Request) -> str:
+    return request.match_info["container"]
+
+
+def _asked(request: web.Request) -> tuple[str, str]:
+    return _container(request), _path(request)
+
+
+def _path(request: web.Request) -> str:
+    path = request.query.get("path", "")
+    if not path:
+        raise errors.Invalid("bad parameter: path cannot be empty")
+    return path
+
+
+def _encoded(found: PathStat) -> str:
+    return base64.b64encode(base.to_json(found)).decode()
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "/containers/{container}/changes", changes),
+    ("GET", "/containers/{container}/export", export),
+    ("HEAD", "/containers/{container}/archive", stat),
+    ("GET", "/containers/{container}/archive", read),
+    ("PUT", "/containers/{container}/archive", write),
+]
