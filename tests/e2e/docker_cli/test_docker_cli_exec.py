@@ -38,7 +38,7 @@ def test_output_input_and_exit_code_are_the_process_s(box: Any) -> None:
 
 def test_user_directory_and_environment_are_what_was_asked_for(box: Any) -> None:
     script = "id -u; id -g; pwd; echo $A $B $HOME"
-    assert run(box, "box", "sh", "-c", script)[1] == "0\n0\n/\n1 /\n"
+    assert run(box, "box", "sh", "-c", script)[1] == "0\n0\n/\n1 /root\n"
     found = run(box, "-u", "5:6", "-w", "/www", "-e", "A=2", "-e", "B=3", "box", "sh", "-c", script)
     assert found[1] == "5\n6\n/www\n2 3 /\n"
 
@@ -80,7 +80,7 @@ def test_a_terminal_has_its_size_and_its_exit_code(box: Any, terminal: Callable[
     shell.expect("/ # ")
     shell.type("stty size; ps\r")
     shell.expect("30 99")
-    shell.expect("1 0 .*sleep 1000")
+    shell.expect("1 root .*sleep 1000")
     shell.type("exit 5\r")
     assert shell.ends() == 5
     assert box.docker("ps", "-q"), "the container's own first process is another one"
