@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @common.host_option
 @common.take_over_option
 @common.allow_empty_option
+@common.deletions
 @common.timeout_option
 @common.on_failure_option
 @common.ignore_suspend_option
@@ -60,7 +61,9 @@ def apply(
     from gitops.reconciler.reconcile import Reconciler
 
     kept = planfile.read(path) if path.is_file() else None
+    said = common.given_deletions()
     if kept is not None:
+        said = {name: given or getattr(kept.given, name) for name, given in said.items()}
         path, env, yes = place or kept.given.path, _same_values(kept, env, sets), True
         take_over, allow_empty = kept.given.take_over, kept.given.allow_empty
     elif place is not None:
@@ -71,7 +74,7 @@ def apply(
     manifests.load(common.existing(path), load_options)  # so that a mistake is told before an engine is started
     starting.ensure(host, start_engine=start_engine, yes=yes)
     options = common.reconcile_options(
-        load_options, take_over, allow_empty, timeout_s, on_failure=on_failure, ignore_suspend=ignore_suspend
+        load_options, take_over, allow_empty, timeout_s, on_failure=on_failure, ignore_suspend=ignore_suspend, **said
     )
 
     async def prepare(client: EngineClient) -> Prepared:
@@ -123,11 +126,18 @@ def _same_values(kept: Kept, env: str, sets: tuple[str, ...]) -> str:
 @click.argument("stack")
 @common.host_option
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
-@click.option("--volumes", is_flag=True, help="Remove the stack's volumes too, with their data.")
+@click.option(
+    "--prune-volumes",
+    "--volumes",
+    "volumes",
+    is_flag=True,
+    help="Remove the stack's volumes that nothing else uses, too, with their data.",
+)
 def delete(stack: str, host: str | None, yes: bool, volumes: bool) -> None:
-    """Remove all objects of STACK: services, networks, secrets, configs, images; volumes only with --volumes."""
+    """Remove all objects of STACK: services, networks, secrets, configs, images; volumes only with
+    --prune-volumes."""
     from gitops.cli import output
-    from gitops.reconciler import reconcile
+    from gitops.reconciler import lease, reconcile
     from gitops.reconciler.plan import Action
 
     async def prepare(client: EngineClient) -> Prepared:
@@ -135,11 +145,11 @@ def delete(stack: str, host: str | None, yes: bool, volumes: bool) -> None:
 
     async def carry_out(client: EngineClient) -> None:
         with common.progress_view() as progress:
-            await reconcile.delete(client, prepared, stack, progress)
+            await reconcile.delete(client, prepared, stack, progress, lease_s=lease.ttl_s())
 
     prepared = common.with_client(host, prepare)
     click.echo(output.plan_text(prepared, common.place(host)))
-    if prepared.plan.changed:
+    if prepared.plan.changed and not prepared.plan.refused:
         common.ask(f"Delete stack {stack}{' with the data of its volumes' if volumes else ''}?", yes)
     common.with_client(
         host,
@@ -147,5 +157,5 @@ def delete(stack: str, host: str | None, yes: bool, volumes: bool) -> None:
         interrupted=f"interrupted: what is gone is gone; gitops delete {stack} again removes the rest",
     )
     kept = [step.engine_name for step in prepared.plan.of("Volume", Action.NONE)]
-    rest = f" but its volumes, which --volumes removes: {', '.join(kept)}" if kept else ""
+    rest = f" but volumes, which --prune-volumes removes where nothing uses them: {', '.join(kept)}" if kept else ""
     click.echo(f"Deleted: of stack {stack} there is nothing left{rest}.")

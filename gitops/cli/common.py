@@ -81,6 +81,24 @@ def values(command: Command) -> Command:
     return command
 
 
+def deletions(command: Command) -> Command:
+    """Words without which a plan takes less away; `reconcile_options` and `given_deletions` have them."""
+    for name, text in (
+        ("--prune-volumes", "Also remove volumes that left the manifests and that nothing uses, with their data."),
+        ("--prune", "Remove what left the manifests though PATH is only a part of the stack's source."),
+        ("--allow-deletes", "Do it though more than half of a stack's objects would be deleted."),
+    ):
+        command = click.option(name, is_flag=True, callback=_keep, expose_value=False, help=text)(command)
+    return command
+
+
+def given_deletions() -> dict[str, bool]:
+    """Which of these words were said, by the names of the fields of `reconcile.Options`."""
+    context = click.get_current_context(silent=True)
+    given = context.meta if context is not None else {}
+    return {name: bool(given.get(f"gitops.{name}")) for name in ("allow_deletes", "prune", "prune_volumes")}
+
+
 host_option = click.option(
     "-H",
     "--host",
@@ -184,7 +202,9 @@ def reconcile_options(
     """The options of a run; `more` are fields of `reconcile.Options` by name."""
     from gitops.reconciler import lease, reconcile
 
-    return reconcile.Options(load, take_over, allow_empty, timeout_s, lease_s=lease.ttl_s(), **more)
+    return reconcile.Options(
+        load, take_over, allow_empty, timeout_s, lease_s=lease.ttl_s(), **(given_deletions() | more)
+    )
 
 
 def existing(path: Path | None) -> Path:

@@ -47,6 +47,7 @@ def snapshot(host: str | None, stacks: tuple[str, ...], all_variables: bool) -> 
 @common.host_option
 @common.take_over_option
 @common.allow_empty_option
+@common.deletions
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", help="How to print it."
 )
@@ -93,7 +94,8 @@ def diff(
 
     prepared = common.with_client(host, run)
     if out is not None:
-        given = planfile.Given(path, env, planfile.names(sets), take_over, allow_empty, common.compose_options())
+        said, compose = common.given_deletions(), common.compose_options()
+        given = planfile.Given(path, env, planfile.names(sets), take_over, allow_empty, compose, **said)
         planfile.write(out, prepared, given)
     common.tell_warnings(prepared.request.desired.warnings)
     click.echo(_printed(prepared, form, common.place(host)))

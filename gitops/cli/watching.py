@@ -17,6 +17,7 @@ from gitops.cli import common
 @common.host_option
 @common.take_over_option
 @common.allow_empty_option
+@common.deletions
 @common.timeout_option
 @common.on_failure_option
 @click.option("--repo", metavar="URL", help="Follow a git repository instead of a path: https, ssh or file.")

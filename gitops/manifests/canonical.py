@@ -378,6 +378,11 @@ def _labels(found: Mapping[str, str] | None) -> dict[str, str]:
     return {key: value for key, value in (found or {}).items() if key != labels.HASH}
 
 
+def _fixed_labels(found: Mapping[str, str] | None) -> dict[str, str]:
+    """Of an object whose labels can't be changed: without that which protects it, so that it can come and go."""
+    return {key: value for key, value in _labels(found).items() if key != labels.PROTECT}
+
+
 def network(value: NetworkCreate | NetworkResource | NetworkObject, declared: NetworkCreate | None = None) -> Canonical:
     """A network. The engine chooses addresses where none are declared: with `declared`, these are left out."""
     if isinstance(value, NetworkObject):
@@ -402,7 +407,7 @@ def network(value: NetworkCreate | NetworkResource | NetworkObject, declared: Ne
             "driver_opts": {key: item for key, item in options.items() if key not in _NETWORK_OPTIONS_OF_ENGINE},
             "internal": internal or None,
             "attachable": attachable or None,
-            "labels": _labels(found),
+            "labels": _fixed_labels(found),
         }
     )
     if pools:
@@ -429,7 +434,7 @@ def volume(value: VolumeCreate | Volume) -> Canonical:
     """A volume."""
     options = value.driver_opts if isinstance(value, VolumeCreate) else value.options
     return _clean(
-        {"driver": value.driver or "local", "driver_opts": dict(options or {}), "labels": _labels(value.labels)}
+        {"driver": value.driver or "local", "driver_opts": dict(options or {}), "labels": _fixed_labels(value.labels)}
     )
 
 

@@ -17,12 +17,12 @@ from gitops import errors
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.image import AuthConfig, DistributionInspect, ImageSummary
 from gitops.objects.service import ServiceSpec
-from gitops.reconciler import diff, images, pinning, planner, reconcile, redaction, retention, targets
+from gitops.reconciler import diff, images, pinning, planner, reconcile, redaction, targets
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason, Step
 from gitops.reconciler.reconcile import Options, Prepared
 from gitops.reconciler.snapshot import Snapshot
-from gitops.reconciler.source import Source, revision
+from gitops.reconciler.source import Source, part_of, revision
 
 _VERSIONED = ("Secret", "Config")
 _SHOWN = 5
@@ -42,18 +42,18 @@ async def prepare(snapshot: Snapshot, source: Source, options: Options) -> Prepa
     seen = snapshot.live(unread)
     known = targets.adapt(known, desired.of("Image"), seen.images, seen.target)
     origin = _origin(source, desired, seen)
-    stacks = reconcile.stacks_of(desired, seen, origin, replace(options, take_over=True))
+    request = reconcile.requested(desired, seen, origin, replace(options, take_over=origin is source))
     pinned = await pinning.pin(_Nobody(seen), desired, known, seen.services, lambda name: None)
     hidden = list(_hidden(pinned.desired, seen))
     seen = _filled(pinned.desired, seen)
     warnings = (
+        *request.warnings,
         *_other_origin(source, origin),
         *_told("values that the snapshot hides are taken for unchanged: ", hidden),
         *_told("whether the content changed can't be told here: ", _names(desired, unread)),
         *_told("no registry is asked, so apply will find out what these tags stand for: ", _open(pinned.desired)),
     )
-    kept = retention.kept(seen, stacks & desired.stacks.keys())
-    request = planner.Request(pinned.desired, known, stacks, warnings, reconcile.baseline(stacks, seen), kept)
+    request = replace(request, desired=pinned.desired, known=known, warnings=warnings)
     plan = _with_unknown(planner.make(request, seen), set(unread.values()))
     return Prepared(origin, revision(source, desired.files_read), request, seen, plan, snapshot=snapshot)
 
@@ -82,9 +82,13 @@ def _check_stacks(snapshot: Snapshot, desired: DesiredSet) -> None:
 
 
 def _origin(source: Source, desired: DesiredSet, seen: Live) -> Source:
-    """The source as the one that the stacks of these manifests have, if they all have the same."""
+    """The source as the one that the stacks of these manifests have, or as a part of it, if they all have the same."""
     found = {item.source for stack in desired.stacks if (item := seen.records.get(stack)) and item.source}
-    return replace(source, identity=next(iter(found))) if len(found) == 1 else source
+    if len(found) != 1:
+        return source
+    (whole,) = found
+    there = f"{whole.rpartition('#')[0]}#{source.identity.rpartition('#')[2]}"
+    return replace(source, identity=there if part_of(there, whole) else whole)
 
 
 def _other_origin(source: Source, origin: Source) -> Iterator[str]:

@@ -47,6 +47,9 @@ class Given:
     take_over: bool = False
     allow_empty: bool = False
     compose: Mapping[str, Any] = field(default_factory=dict)
+    allow_deletes: bool = False
+    prune: bool = False
+    prune_volumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,9 @@ def write(file: Path, prepared: Prepared, given: Given) -> None:
         "take_over": given.take_over,
         "allow_empty": given.allow_empty,
         "compose": dict(given.compose),
+        "allow_deletes": given.allow_deletes,
+        "prune": given.prune,
+        "prune_volumes": given.prune_volumes,
         "source": prepared.source.identity,
         "commit": prepared.source.commit,
         "revision": prepared.revision,
@@ -128,6 +134,9 @@ def read(file: Path) -> Kept | None:
         bool(body["take_over"]),
         bool(body["allow_empty"]),
         compose,
+        bool(body.get("allow_deletes")),
+        bool(body.get("prune")),
+        bool(body.get("prune_volumes")),
     )
     return Kept(file, given, body)
 

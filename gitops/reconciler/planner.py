@@ -17,7 +17,17 @@ from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
-from gitops.reconciler import effects, guards, images, imagesteps, prediction, pruning, targets, versions
+from gitops.reconciler import (
+    effects,
+    guards,
+    images,
+    imagesteps,
+    prediction,
+    protection,
+    pruning,
+    targets,
+    versions,
+)
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, causes, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
@@ -39,6 +49,13 @@ class Request:
     """The canonical forms that were applied last, by kind and engine name; empty where that isn't known."""
     kept: frozenset[tuple[str, str]] = frozenset()
     """Versions that a kept revision names: kind and engine name, of images `name:tag@digest`."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Stacks of whose source these manifests are only a part, with the part's path."""
+    prunes_parts: bool = False
+    """Whether what isn't in such a part goes all the same."""
+    prunes_volumes: bool = False
+    allows_deletes: bool = False
+    """Whether more than a share of a stack may go at once."""
 
 
 def make(request: Request, live: Live) -> Plan:
@@ -51,7 +68,8 @@ def make(request: Request, live: Live) -> Plan:
     guards.check_externals(request.desired, live)
     guards.check_owners(request.desired, live)
     steps = [_step(item, request, live) for item in request.desired.objects]
-    steps += pruning.steps(request.desired, request.stacks, live, request.kept)
+    pruned = pruning.pruned(request.desired, request.stacks, () if request.prunes_parts else request.parts)
+    steps += pruning.steps(request.desired, pruned, live, request.kept)
     wanted = {item.engine_name: item.spec for item in request.desired.of("Service")}
     specs = {
         step.engine_name: settled(spec, live)
@@ -60,13 +78,16 @@ def make(request: Request, live: Live) -> Plan:
         and isinstance(spec := wanted.get(step.engine_name), ServiceSpec)
     }
     removed = {step.engine_name for step in steps if step.kind == "Service" and step.action is Action.DELETE}
-    steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live)
+    steps += pruning.volumes(request.desired, pruned, live, removed, is_asked=request.prunes_volumes)
+    steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live, pruned)
     predicted = prediction.predict(specs, removed, live)
     refused = (
         *guards.refusals(steps, request.desired, live, removed),
         *guards.changed_modes(steps),
         *guards.unavailable(steps, specs, predicted.forecast),
         *targets.refusals(request.desired, live.target, len(live.nodes)),
+        *protection.refusals(steps, request.desired, live),
+        *(() if request.allows_deletes else protection.too_many(steps, live, pruned)),
     )
     warnings = (*(warning.headline() for warning in request.desired.warnings), *request.warnings)
     if any(step.action is not Action.NONE for step in steps):
@@ -96,16 +117,6 @@ def overtaken(request: Request, live: Live) -> list[str]:
         if old is None or fields(old, new):
             found.append(item.engine_name)
     return found
-
-
-def volumes_of(stack: str, live: Live, *, is_removed: bool) -> list[Step]:
-    """The volumes of a stack that is deleted: their data goes only on the explicit word."""
-    action, note = (Action.DELETE, "with its data") if is_removed else (Action.NONE, "kept")
-    return [
-        Step("Volume", stack, owner[2], name, action, Reason.STACK, note=note)
-        for name, volume in sorted(live.volumes.items())
-        if (owner := live.owner(volume.labels)) and owner[0] == stack
-    ]
 
 
 def _step(item: Desired, request: Request, live: Live) -> Step:
@@ -191,7 +202,9 @@ def _versioned_form(item: Desired) -> Mapping[str, Any]:
     return {"data": HIDDEN, **{key: value for key, value in item.canonical.items() if key != "version"}}
 
 
-def _with_versions(steps: list[Step], use: versions.Use, request: Request, live: Live) -> list[Step]:
+def _with_versions(
+    steps: list[Step], use: versions.Use, request: Request, live: Live, pruned: frozenset[str]
+) -> list[Step]:
     """The steps, with the former versions of images that go with them, and images that left the manifests."""
     kept = frozenset(name for item in request.desired.of("Image") for name in images.names(item, request.known))
     records = [live.records[stack] for stack in sorted(request.stacks & live.records.keys())]
@@ -202,7 +215,7 @@ def _with_versions(steps: list[Step], use: versions.Use, request: Request, live:
         for step in steps
     ]
     for record in records:
-        if pruning.prunes(request.desired, record.stack):
+        if record.stack in pruned:
             found += imagesteps.left(
                 record, kept, use, pruning.reason(request.desired, record.stack), live, request.kept
             )

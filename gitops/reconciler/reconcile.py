@@ -37,7 +37,7 @@ from gitops.reconciler.recorder import Recorder, is_due, operator
 from gitops.reconciler.revisions import Head, Revision
 from gitops.reconciler.sending import Job
 from gitops.reconciler.snapshot import Snapshot
-from gitops.reconciler.source import Source, revision
+from gitops.reconciler.source import Source, part_of, revision
 from gitops.reconciler.waiting import Report, Update
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -59,6 +59,11 @@ class Options:
     gives_way: bool = False
     """Whether an apply of the very same state of the manifests that somebody else waits for is left alone."""
     lease_s: float = lease.TTL_S
+    allow_deletes: bool = False
+    """Whether more than a share of a stack may be deleted at once."""
+    prune: bool = False
+    """Whether what left the manifests goes though these are only a part of the stack's source."""
+    prune_volumes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +118,11 @@ class Reconciler:
         seen = await live.read(self._client, self._image_names(desired))
         seen = await self._with_recorded_images(seen, source)
         known = targets.adapt(known, desired.of("Image"), seen.images, seen.target)
-        stacks = stacks_of(desired, seen, source, self._options)
+        request = requested(desired, seen, source, self._options)
         pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
         key = _fingerprint(self._options.load.secret_key)
-        warnings = (*pinned.warnings, *_other_keys(desired, seen, stacks, key))
-        kept = retention.kept(seen, stacks & desired.stacks.keys())
-        request = planner.Request(pinned.desired, known, stacks, warnings, baseline(stacks, seen), kept)
+        warnings = (*request.warnings, *pinned.warnings, *_other_keys(desired, seen, request.stacks, key))
+        request = replace(request, desired=pinned.desired, known=known, warnings=warnings)
         plan = planner.make(request, seen)
         return _without_expired(Prepared(source, self._revision(source, desired), request, seen, plan, key))
 
@@ -155,7 +159,10 @@ class Reconciler:
         names |= {name for stack in stacks if stack in seen.records for name in _image_names(seen.records[stack])}
         seen = replace(seen, images=await live.images(self._client, names))
         rollback.check(chosen, desired, known, seen)
-        request = planner.Request(desired, known, stacks, (), baseline(stacks, seen), retention.kept(seen, stacks))
+        kept = retention.kept(seen, stacks)
+        request = planner.Request(
+            desired, known, stacks, baseline=baseline(stacks, seen), kept=kept, allows_deletes=True
+        )
         heads = {stack: target.head for stack, target in chosen.items()}
         plan, origin = planner.make(request, seen), rollback.source(heads, seen)
         state = next(iter(heads.values())).revision
@@ -175,12 +182,11 @@ class Reconciler:
         if not Recorder(self._client, prepared).is_needed:
             await apply.run(self._client, self._job(prepared), report)
             return
-        holder = f"{operator()} (process {os.getpid()})"
         own = prepared.revision if self._options.gives_way else None
         async with lease.hold(
             self._client,
             prepared.stacks,
-            holder,
+            _holder(),
             ttl_s=self._options.lease_s,
             seen=prepared.live.records,
             gives_way_to=own,
@@ -294,8 +300,9 @@ def load(source: Source, options: manifests.LoadOptions) -> manifests.DesiredSet
     return manifests.load(source.path, replace(options, root=source.root) if source.root else options)
 
 
-def stacks_of(desired: manifests.DesiredSet, seen: live.Live, source: Source, options: Options) -> frozenset[str]:
-    """The stacks that are this source's: those it names, and those it named before.
+def requested(desired: manifests.DesiredSet, seen: live.Live, source: Source, options: Options) -> planner.Request:
+    """What to plan, as far as it doesn't depend on images: the stacks that are this source's are those that it names,
+    and those that it named before.
 
     Raises:
         errors.Refused: there are no manifests at all, or one of the stacks is of another source.
@@ -305,27 +312,76 @@ def stacks_of(desired: manifests.DesiredSet, seen: live.Live, source: Source, op
             f"no manifests in {source.path}: an empty directory would delete everything; if that is meant, say"
             " --allow-empty"
         )
-    for stack in sorted(desired.stacks):
-        former = seen.records.get(stack)
-        if former and former.source and former.source != source.identity and not options.take_over:
-            raise errors.Refused(
-                f"stack {stack or '(none)'!r} is applied from {former.source}, not from {source.identity}: say"
-                " --take-over to make this its source"
-            )
-    mine = {stack for stack, item in seen.records.items() if item.source == source.identity}
-    return frozenset(mine | set(desired.stacks))
+    parts = {stack: part for stack in sorted(desired.stacks) if (part := _part(stack, seen, source, options))}
+    stacks = frozenset(
+        {stack for stack, item in seen.records.items() if item.source == source.identity} | set(desired.stacks)
+    )
+    return planner.Request(
+        desired,
+        {},
+        stacks,
+        () if options.prune else tuple(_told_parts(parts)),
+        baseline(stacks, seen),
+        retention.kept(seen, stacks & desired.stacks.keys()),
+        parts,
+        prunes_parts=options.prune,
+        prunes_volumes=options.prune_volumes,
+        allows_deletes=options.allow_deletes or not desired.objects,
+    )
 
 
-async def delete(client: clients.EngineClient, prepared: Prepared, stack: str, report: Report) -> None:
+def _part(stack: str, seen: live.Live, source: Source, options: Options) -> str:
+    """The path of `source` in a stack's source; empty where it is the whole, or becomes it."""
+    former = seen.records.get(stack)
+    if former is None or former.source in ("", source.identity) or options.take_over:
+        return ""
+    if part := part_of(source.identity, former.source):
+        return part
+    raise errors.Refused(
+        f"stack {stack or '(none)'!r} is applied from {former.source}, not from {source.identity}: say --take-over to"
+        " make this its source"
+    )
+
+
+def _told_parts(parts: Mapping[str, str]) -> list[str]:
+    return [
+        f"{part} is only a part of the source of stack {stack or '(none)'!r}: nothing is pruned, unless you say --prune"
+        for stack, part in parts.items()
+    ]
+
+
+async def delete(
+    client: clients.EngineClient, prepared: Prepared, stack: str, report: Report, *, lease_s: float = lease.TTL_S
+) -> None:
     """Carry out what `plan_delete` planned, and forget the stack.
 
     Raises:
+        errors.Refused: something of it is protected, or an apply of the stack goes on.
         whatever `gitops.reconciler.apply.run` raises.
     """
-    job = Job(prepared.plan, prepared.request, prepared.live, images.Images(), lambda _: None, DEFAULT_TIMEOUT_S)
-    await apply.run(client, job, report)
-    await revisions.remove(client, stack)
-    await record.remove(client, stack)
+    _check(prepared.plan)
+    async with lease.hold(
+        client,
+        (stack,),
+        _holder(),
+        ttl_s=lease_s,
+        seen=prepared.live.records,
+        tell=lambda name, text: report(Update("Stack", name, "lease", text)),
+    ) as held:
+        job = Job(
+            prepared.plan,
+            prepared.request,
+            prepared.live,
+            images.Images(),
+            lambda _: None,
+            DEFAULT_TIMEOUT_S,
+            held.guard,
+            held.look,
+        )
+        await apply.run(client, job, report)
+        await held.guard()
+        await revisions.remove(client, stack)
+        await record.remove(client, stack)
 
 
 async def plan_delete(client: clients.EngineClient, stack: str, *, volumes: bool = False) -> Prepared:
@@ -339,13 +395,17 @@ async def plan_delete(client: clients.EngineClient, stack: str, *, volumes: bool
     if former:
         seen = replace(seen, images=await live.images(client, _image_names(former)))
     empty = manifests.DesiredSet((), {}, {})
-    request = planner.Request(empty, {}, frozenset({stack}))
+    request = planner.Request(empty, {}, frozenset({stack}), prunes_volumes=volumes, allows_deletes=True)
     plan = planner.make(request, seen)
-    plan = replace(plan, steps=(*plan.steps, *planner.volumes_of(stack, seen, is_removed=volumes)))
     if not plan.steps and former is None:
         known = ", ".join(sorted(name for name in seen.records if name)) or "none"
         raise errors.NotFound(f"no stack {stack!r} on this engine; stacks: {known}")
     return Prepared(Source("", Path()), "", request, seen, plan)
+
+
+def _holder() -> str:
+    """Who holds a lease, for people."""
+    return f"{operator()} (process {os.getpid()})"
 
 
 def _without_expired(prepared: Prepared) -> Prepared:

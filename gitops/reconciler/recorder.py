@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from gitops import client as clients
 from gitops.objects import base
-from gitops.reconciler import images, record, revisions, stored, versions
+from gitops.reconciler import images, record, revisions, versions
 from gitops.reconciler.plan import Action, Plan
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.revisions import Head, Revision
+from gitops.reconciler.stored import planned
 
 if TYPE_CHECKING:
     from gitops.reconciler.reconcile import Prepared
@@ -122,11 +123,13 @@ class Recorder:
         mine = [item for item in prepared.request.desired.of("Image") if item.stack == stack]
         present = [version for item in mine for version in images.brought(item, known)]
         brought = versions.noted(former.brought, present)
+        names = tuple(name for item in mine for name in images.names(item, known))
+        is_part = stack in prepared.request.parts
         changes: dict[str, Any] = {
-            "source": former.source if back else prepared.source.identity,
-            "commit": back.label if back else prepared.source.label,
-            "revision": back.revision if back else prepared.revision,
-            "images": tuple(name for item in mine for name in images.names(item, known)),
+            "source": former.source if back or is_part else prepared.source.identity,
+            "commit": back.label if back else former.commit if is_part else prepared.source.label,
+            "revision": back.revision if back else former.revision if is_part else prepared.revision,
+            "images": tuple(dict.fromkeys((*former.images, *names))) if is_part else names,
             "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
             "key": prepared.key if prepared.request.desired.of("Secret") and not back else former.key,
         }
@@ -146,23 +149,29 @@ class Recorder:
             subject=back.subject if back else source.subject,
             revision=back.revision if back else self._prepared.revision,
             rollback_to=back.number if back else 0,
+            part=self._prepared.request.parts.get(stack, ""),
             by=operator(),
             started_at=base.format_time(time.time_ns()),
             counts=counts(self._prepared.plan, stack),
         )
 
     def _body(self, stack: str) -> revisions.Body:
-        request = self._prepared.request
-        return stored.body(request.desired, request.known, self._prepared.plan, stack)
+        prepared = self._prepared
+        return planned(prepared.request, prepared.plan, stack, prepared.live.revisions.get(stack, ()))
 
 
 def is_due(prepared: Prepared, stack: str) -> bool:
     """Whether an apply writes a revision of a stack."""
     if any(step.stack == stack for step in prepared.plan.changed) or stack in prepared.rollback:
         return True
+    is_known = is_noted(prepared, stack) and prepared.live.revisions.get(stack)
+    return stack in prepared.request.desired.stacks and not is_known
+
+
+def is_noted(prepared: Prepared, stack: str) -> bool:
+    """Whether the stack's record knows of this state of the manifests; of a part of them it keeps none."""
     former = prepared.live.records.get(stack)
-    is_noted = former is not None and former.revision == prepared.revision
-    return stack in prepared.request.desired.stacks and not (is_noted and prepared.live.revisions.get(stack))
+    return former is not None and (former.revision == prepared.revision or stack in prepared.request.parts)
 
 
 def counts(plan: Plan, stack: str) -> dict[str, int]:

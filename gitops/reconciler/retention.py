@@ -28,14 +28,15 @@ def kept_after(seen: Live, stacks: Collection[str], request: planner.Request, du
     for stack in stacks:
         present = list(seen.revisions.get(stack, ()))
         if stack in due and stack in request.desired.stacks and present:
-            coming = _coming(stack, present[0].number + 1, request)
+            coming = _coming(stack, present, request)
             present = [item for item in revisions.kept([coming, *present]) if item is not coming]
         found += present
     return _named(found)
 
 
-def _coming(stack: str, number: int, request: planner.Request) -> Revision:
-    body = stored.body(request.desired, request.known, Plan(()), stack)
+def _coming(stack: str, present: list[Revision], request: planner.Request) -> Revision:
+    body = stored.planned(request, Plan(()), stack, present)
+    number = present[0].number + 1
     return Revision(Head(stack, number, outcome=Outcome.APPLIED, digest=revisions.digest(body)), Config())
 
 

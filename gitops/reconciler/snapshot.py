@@ -28,7 +28,7 @@ from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
 from gitops.objects.service import ContainerSpec, Endpoint, Service, ServiceSpec, TaskSpec
 from gitops.objects.task import Task, TaskStatus
 from gitops.reconciler import live as states
-from gitops.reconciler import record, redaction, revisions, targets, versions
+from gitops.reconciler import protection, record, redaction, revisions, targets, versions
 from gitops.reconciler.live import Live
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.revisions import Body, Head, Revision, Stored
@@ -38,7 +38,6 @@ FORMAT_VERSION = 1
 _RECORDS = (record.RECORD_KIND, revisions.REVISION_KIND)
 _VERSIONED = ("Secret", "Config")
 _OWNER = (labels.STACK, labels.KIND, labels.NAME, labels.NAMESPACE)
-_NULL = msgspec.Raw(b"null")
 
 
 class Picture(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,6 +70,7 @@ class Named(msgspec.Struct, frozen=True, omit_defaults=True):
     engine_name: str
     canonical: dict[str, Any] = {}
     image: dict[str, Any] = {}
+    is_protected: bool = False
 
 
 class Applied(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -332,9 +332,11 @@ class _Redactor:
     def _named(self, item: Stored, *, is_whole: bool) -> Named | None:
         if item.kind == "Image":
             return Named(item.kind, item.name, item.engine_name, image=item.image)
-        if item.kind in _VERSIONED:
-            return Named(item.kind, item.name, item.engine_name)
-        return Named(item.kind, item.name, item.engine_name, self._form(item)) if is_whole else None
+        if item.kind not in _VERSIONED and not is_whole:
+            return None
+        form = {} if item.kind in _VERSIONED else self._form(item)
+        kept = protection.stored_as_protected(item)
+        return Named(item.kind, item.name, item.engine_name, form, is_protected=kept)
 
     def _form(self, item: Stored) -> dict[str, Any]:
         """The canonical form, made again of the redacted spec, so that nothing stays in it that isn't in that."""
@@ -465,9 +467,16 @@ def _record(item: Recorded) -> Record:
     )
 
 
+def _spec(item: Named) -> msgspec.Raw:
+    """All that plans ask of a stored spec."""
+    return msgspec.Raw(base.to_json({"Labels": {labels.PROTECT: "true"}} if item.is_protected else None))
+
+
 def _revision(item: Applied) -> Revision:
     objects = [
-        Stored(found.kind, item.stack, found.name, found.engine_name, "", _NULL, found.canonical, image=found.image)
+        Stored(
+            found.kind, item.stack, found.name, found.engine_name, "", _spec(found), found.canonical, image=found.image
+        )
         for found in item.objects
     ]
     outcome = Outcome(item.outcome) if item.outcome in set(Outcome) else Outcome.NONE

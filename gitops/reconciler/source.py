@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from gitops.reconciler.sources import git
 
@@ -50,6 +50,23 @@ def of_repository(url: str, commit: git.Commit, tree: Path, directory: str) -> S
     path = tree / directory if directory else tree
     identity = f"{git.identity(url)}#{Path(directory or '.')}"
     return Source(identity, path, commit.id, author=commit.author, subject=commit.subject, root=tree)
+
+
+def part_of(identity: str, whole: str) -> str:
+    """The path of the source `identity` in the source `whole`, if it is a file or directory of it; else empty."""
+    origin, path = _split(identity)
+    other, base = _split(whole)
+    if origin != other or path == base or not path.is_relative_to(base):
+        return ""
+    return str(path.relative_to(base))
+
+
+def _split(identity: str) -> tuple[str, PurePosixPath]:
+    """The repository (or that it is this host) and the path in it."""
+    if identity.startswith("path:"):
+        return "path:", PurePosixPath(identity.removeprefix("path:"))
+    origin, _, path = identity.rpartition("#")
+    return origin, PurePosixPath(path)
 
 
 def revision(source: Source, files: Mapping[str, str], key: bytes = b"") -> str:

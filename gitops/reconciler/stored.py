@@ -5,14 +5,16 @@ Neither the value of a secret nor the data of a config is stored: both have vers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from dataclasses import replace as replaced
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
+from gitops import errors
 from gitops.manifests import Desired, DesiredSet, ImageSource, Position, Spec, StackSettings, canonical
 from gitops.manifests.desired import Dependency
 from gitops.objects import base
@@ -21,8 +23,11 @@ from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import ConfigSpec, SecretSpec
 from gitops.objects.service import ServiceSpec
 from gitops.reconciler.images import Known
-from gitops.reconciler.plan import Action, Plan
-from gitops.reconciler.revisions import Body, Change, Stored
+from gitops.reconciler.plan import KINDS, Action, Plan
+from gitops.reconciler.revisions import Body, Change, Revision, Stored
+
+if TYPE_CHECKING:
+    from gitops.reconciler import planner
 
 _SPECS: Mapping[str, Any] = {
     "Network": NetworkCreate,
@@ -47,6 +52,21 @@ def body(desired: DesiredSet, known: Mapping[str, Known], plan: Plan, stack: str
     )
 
 
+def planned(request: planner.Request, plan: Plan, stack: str, present: Sequence[Revision]) -> Body:
+    """What the next revision of `stack` holds; `present` are those that there are, newest first.
+
+    Where the manifests are a part of the stack's source, the rest stays as it was applied last.
+    """
+    found = body(request.desired, request.known, plan, stack)
+    if stack not in request.parts or request.prunes_parts:
+        return found
+    healthy = [item for item in present if item.head.is_healthy]
+    for former in (*healthy, *present):
+        with contextlib.suppress(errors.Invalid):  # damaged: an older one will do
+            return merged(former.body, found)
+    return found
+
+
 def desired(bodies: Mapping[str, Body]) -> tuple[DesiredSet, dict[str, Known]]:
     """The set that revisions, by stack, ask for together, and what is known of its images."""
     objects = [_desired(item) for found in bodies.values() for item in found.objects]
@@ -59,10 +79,12 @@ def desired(bodies: Mapping[str, Body]) -> tuple[DesiredSet, dict[str, Known]]:
 
 
 def merged(former: Body, part: Body) -> Body:
-    """`former` with the objects of `part` in the place of those of the same names."""
-    fresh = {item.key for item in part.objects}
-    rest = [item for item in former.objects if item.key not in fresh]
-    return replace(former, objects=[*rest, *part.objects], changes=part.changes, externals=_externals(former, part))
+    """`former` with the objects of `part` in the place of those of the same kinds and names."""
+    fresh = {(item.kind, item.name) for item in part.objects}
+    rest = [item for item in former.objects if (item.kind, item.name) not in fresh]
+    order = [*rest, *part.objects]
+    objects = sorted(order, key=lambda item: KINDS.index(item.kind))
+    return replace(former, objects=objects, changes=part.changes, externals=_externals(former, part))
 
 
 def baseline(items: Iterable[Stored]) -> dict[tuple[str, str], Mapping[str, Any]]:

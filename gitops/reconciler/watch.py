@@ -16,7 +16,7 @@ from typing import Any
 
 from gitops import client as clients
 from gitops import errors
-from gitops.reconciler import groups
+from gitops.reconciler import groups, recorder
 from gitops.reconciler.origins import Origin
 from gitops.reconciler.plan import Action, Plan
 from gitops.reconciler.reconcile import Options, Prepared, Reconciler
@@ -144,14 +144,14 @@ class Watch:
         """Whether there is anything to do: to change, to finish, or a new commit to note."""
         if prepared.plan.changed:
             return True
-        records = [prepared.live.records.get(stack) for stack in prepared.stacks]
-        is_noted = all(
-            item is not None and item.revision == prepared.revision and item.outcome is Outcome.APPLIED
-            for item in records
+        records = prepared.live.records
+        is_done = all(
+            recorder.is_noted(prepared, stack) and records[stack].outcome is Outcome.APPLIED
+            for stack in prepared.stacks
         )
-        if is_noted:
+        if is_done:
             self._tell(f"{_name(prepared)}: converged")
-        return not is_noted
+        return not is_done
 
     async def _apply(self, reconciler: Reconciler, prepared: Prepared) -> bool:
         """Apply; give way to a newer state of the manifests. Whether it was carried out to its end."""

@@ -14,6 +14,7 @@ from gitops import errors
 from gitops.manifests import imagename
 from gitops.manifests.kinds.findings import Findings, problem, shown
 from gitops.manifests.text import scalars
+from gitops.objects import labels
 from gitops.objects.base import MICROSECOND, MILLISECOND, SECOND
 
 Int = Annotated[int, Strict()]
@@ -109,8 +110,11 @@ def label_map(value: Any) -> Any:
     """A `text_map` whose names are free for people."""
     findings = Findings()
     result = _map(value, findings, "")
-    for key in result if isinstance(result, dict) else ():
-        if key.startswith("gitops.") or key == "com.docker.stack.namespace":
+    for key, given in result.items() if isinstance(result, dict) else ():
+        if key == labels.PROTECT:
+            if given not in ("true", "false"):
+                findings.add(f'{given!r} is neither "true" nor "false"', "", key)
+        elif key.startswith("gitops.") or key == "com.docker.stack.namespace":
             findings.add("this label is kept for gitops itself", "use another name", key, on_key=True)
     findings.finish()
     return result
