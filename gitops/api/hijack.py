@@ -37,6 +37,10 @@ class Ends(Protocol):
         """No more input comes."""
         ...
 
+    def detached(self) -> None:
+        """The client left a terminal, while its process goes on."""
+        ...
+
 
 class Taken(web.StreamResponse):
     """The answer to a request whose connection was taken: all of it has been sent already."""
@@ -130,20 +134,25 @@ def encode(pieces: Sequence[Piece], *, is_terminal: bool) -> bytes:
     return b"".join(answers.frame(stream, data) for stream, data in pieces)
 
 
-async def converse(connection: Connection, ends: Ends, *, is_terminal: bool, has_input: bool, keys: bytes) -> bool:
-    """Carry both directions until the output ends; True when the client left before that.
+async def converse(connection: Connection, ends: Ends, *, is_terminal: bool, has_input: bool, keys: bytes) -> None:
+    """Carry both directions until the output ends, or the client leaves a terminal.
 
-    It leaves a terminal by typing `keys`, or by closing its side: there is no other end of a terminal's input.
+    It does so by typing `keys`, or by closing its side: there is no other end of a terminal's input.
     """
     output = asyncio.create_task(_send(connection, ends.outlet, is_terminal=is_terminal))
     is_typing = is_terminal and has_input
     input = asyncio.create_task(_receive(connection, ends, has_input=has_input, keys=keys if is_typing else None))
     try:
         await asyncio.wait([output, input], return_when=asyncio.FIRST_COMPLETED)
-        if input.done() and input.result():
-            return True
-        await output
-        return False
+        if input.done() and input.result() and not output.done():
+            ends.detached()
+        else:
+            await output
+    except (asyncio.CancelledError, ConnectionError):
+        # The connection broke, which is how a client that has something unread closes its side.
+        if is_typing:
+            ends.detached()
+        raise
     finally:
         for task in (output, input):
             task.cancel()

@@ -28,14 +28,14 @@ async def attach(request: web.Request) -> web.StreamResponse:
         async with hijack.Connection(request, hijack.content_type(is_terminal=config.tty)) as connection:
             if requests.switch(request, "logs"):
                 await _replay(request, connection, containers, is_terminal=config.tty)
-            if attachment is not None and await hijack.converse(
-                connection,
-                attachment,
-                is_terminal=config.tty,
-                has_input=requests.switch(request, "stdin") and config.open_stdin,
-                keys=keys,
-            ):
-                containers.attaching.detached(name)
+            if attachment is not None:
+                await hijack.converse(
+                    connection,
+                    attachment,
+                    is_terminal=config.tty,
+                    has_input=requests.switch(request, "stdin") and config.open_stdin,
+                    keys=keys,
+                )
         return connection.answer
     finally:
         if attachment is not None:

@@ -52,14 +52,13 @@ async def _converse(
                 text = f"{error}\r\n".encode()
                 await connection.write(hijack.encode([("stdout", text)], is_terminal=asked.tty))
                 return connection.answer
-            if await hijack.converse(
+            await hijack.converse(
                 connection,
                 client,
                 is_terminal=asked.tty,
                 has_input=asked.attach_stdin,
                 keys=detaching.parse(asked.detach_keys),
-            ):
-                containers.execs.detached(id)
+            )
         return connection.answer
     finally:
         client.leave()

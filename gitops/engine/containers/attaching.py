@@ -41,13 +41,10 @@ class Attaching:
             stdout=stdout,
             stderr=stderr,
             ends_input=now.config.stdin_once and not now.config.tty,
+            on_detach=lambda: self._tell(container, "detach"),
         )
         self._tell(container, "attach")
         return attachment
-
-    def detached(self, name: str) -> None:
-        """A client of a container left it by the keys for that."""
-        self._tell(self._find(name), "detach")
 
     def resize(self, name: str, height: int, width: int) -> None:
         """Give the terminal another size, in characters.

@@ -81,7 +81,8 @@ class Exec:
 class ExecClient:
     """The streams of an exec, for the client that starts it."""
 
-    def __init__(self, one: Exec) -> None:
+    def __init__(self, one: Exec, tell: Tell) -> None:
+        self._tell = tell
         self.outlet: Outlet = one.outlets.add(stdout=one.request.attach_stdout, stderr=one.request.attach_stderr)
         self._exec = one
 
@@ -94,6 +95,10 @@ class ExecClient:
         """The end of the input."""
         if self._exec.execution is not None:
             self._exec.execution.close_input()
+
+    def detached(self) -> None:
+        """The client left it by the keys for that."""
+        self._tell(self._exec.container, "exec_detach", execID=self._exec.id)
 
     def leave(self) -> None:
         """The client has gone; the process stays."""
@@ -166,7 +171,7 @@ class Execs:
 
     def client(self, id: str) -> ExecClient:
         """Its streams, for the client that is about to start it."""
-        return ExecClient(self.check_start(id))
+        return ExecClient(self.check_start(id), self._tell)
 
     async def start(self, id: str, console_size: list[int] | None = None, *, is_detached: bool = False) -> None:
         """Run it; returns when it runs. Detached, its streams are /dev/null.
@@ -254,11 +259,6 @@ class Execs:
         if not one.is_running or one.execution is None:
             raise errors.Conflict(f"exec {id} is not running")
         one.execution.resize(height, width)
-
-    def detached(self, id: str) -> None:
-        """Its client left it by the keys for that."""
-        one = self.get(id)
-        self._tell(one.container, "exec_detach", execID=id)
 
     def _check(self, container: Container) -> None:
         status = container.record.status

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from gitops.engine.containers.outlets import Feed, Outlet, Outlets, Tap
@@ -95,7 +96,9 @@ class Streams:
         self._next = Session()
         self._current: Session | None = None
 
-    def attach(self, bundle: Path | None, *, stdout: bool, stderr: bool, ends_input: bool) -> Attachment:
+    def attach(
+        self, bundle: Path | None, *, stdout: bool, stderr: bool, ends_input: bool, on_detach: Callable[[], None]
+    ) -> Attachment:
         """One more client: of the run in `bundle`, or, without one, of the next run."""
         if bundle is None:
             session = self._next
@@ -103,7 +106,9 @@ class Streams:
             session = self._current = Session()
         else:
             session = self._current
-        attachment = Attachment(self, session, session.outlets.add(stdout=stdout, stderr=stderr), ends_input=ends_input)
+        attachment = Attachment(
+            self, session, session.outlets.add(stdout=stdout, stderr=stderr), ends_input=ends_input, on_detach=on_detach
+        )
         if bundle is not None and not session.is_connected:
             session.connect(bundle)
         return attachment
@@ -139,8 +144,12 @@ class Streams:
 class Attachment:
     """One client's streams."""
 
-    def __init__(self, streams: Streams, session: Session, outlet: Outlet, *, ends_input: bool) -> None:
+    def __init__(
+        self, streams: Streams, session: Session, outlet: Outlet, *, ends_input: bool, on_detach: Callable[[], None]
+    ) -> None:
         self.outlet = outlet
+        self.detached = on_detach
+        """To be called when the client leaves a terminal while its process goes on."""
         self._ends_input = ends_input
         self._streams = streams
         self._session = session
