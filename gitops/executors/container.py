@@ -154,6 +154,9 @@ class ContainerController:
         async with aclosing(self._states(container.id)) as states:
             async for state in states:
                 health = state.health.status if state.health else "none"
+                if not state.running and health != "none":
+                    # It never was healthy, and must not count as running even for a moment: an update would go on.
+                    _check_exit(state.exit_code, state.error, state.oom_killed)
                 if not state.running or health in ("none", "healthy"):
                     # What ended already is found so by `wait`, with its exit code.
                     return

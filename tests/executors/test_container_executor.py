@@ -236,6 +236,23 @@ async def test_d19_start_waits_for_health(executor: ContainerExecutor, engine: F
     await starting
 
 
+async def test_what_ends_badly_before_it_is_healthy_has_never_started(
+    executor: ContainerExecutor, engine: FakeEngine
+) -> None:
+    for name, code in (("c1", 3), ("c2", 0)):
+        controller = executor.controller(task(f"t{name}"), Dependencies())
+        await controller.prepare()
+        engine.containers.get(name).become(health=Health(status="starting"))
+        starting = asyncio.ensure_future(controller.start())
+        await turns()
+        engine.containers.get(name).become(status="exited", running=False, exit_code=code)
+        if code:
+            with pytest.raises(TaskExited, match=r"non-zero exit \(3\)"):
+                await starting
+        else:
+            await starting
+
+
 async def test_d19_a_container_that_is_unhealthy_is_stopped_before_it_is_given_up(
     executor: ContainerExecutor, engine: FakeEngine
 ) -> None:
