@@ -29,13 +29,13 @@ spec:
   deploy:
     replicas: 2
     restart_policy: {{delay: 1s}}
-    update_config: {{parallelism: 1, monitor: 1s, failure_action: {action}}}
+    update_config: {{parallelism: 1, monitor: 1s, failure_action: rollback}}
 """
 HTTPD = "[/bin/busybox, httpd, -f, -p, '8080', -h, /www]"
 
 
-def service(name: str = "web", port: int = 8080, command: str = HTTPD, action: str = "rollback") -> str:
-    return SERVICE.format(name=name, port=port, command=command, action=action)
+def service(name: str = "web", port: int = 8080, command: str = HTTPD) -> str:
+    return SERVICE.format(name=name, port=port, command=command)
 
 
 def digests(host: Any) -> set[str]:
@@ -61,39 +61,6 @@ def test_an_image_that_is_rebuilt_under_its_tag_rolls_and_former_versions_stay_f
     assert swarm.get("http://127.0.0.1:8080/") == "one\n"
     swarm.gitops("delete", "app", "--yes")
     assert digests(swarm) == set()
-
-
-def test_a_rollout_that_is_rolled_back_ends_with_4_and_a_revert_converges(swarm: Any, project: Any, image: Any) -> None:
-    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service()})
-    swarm.gitops("apply", path, "--yes")
-    (path / "web.yaml").write_text(service(command="[/bin/sh, -c, 'exit 7']"))
-    done = swarm.gitops("apply", path, "--yes", check=False)
-    assert done.returncode == 4 and "2/2 running" in done.stderr and "exit (7)" in done.stderr, done.stderr
-    assert "is held" in swarm.gitops("status").stdout
-    assert swarm.gitops("watch", "--once", path, check=False).returncode == 5
-    swarm.gitops("resume", "app")
-    assert swarm.gitops("watch", "--once", path, check=False).returncode == 4
-    (path / "web.yaml").write_text(service())
-    assert swarm.gitops("apply", path, "--yes").returncode == 0
-    assert "converged" not in swarm.gitops("status").stderr and "is held" not in swarm.gitops("status").stdout
-
-
-def test_a_paused_update_goes_on_when_the_same_manifests_are_applied_again(
-    swarm: Any, project: Any, image: Any
-) -> None:
-    flag = swarm.directory / "flag"
-    flag.mkdir()
-    path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": service(action="pause")})
-    swarm.gitops("apply", path, "--yes")
-    wanted = f"[/bin/sh, -c, 'test -e /flag/up && exec {HTTPD.strip('[]').replace(',', '').replace(chr(39), '')}']"
-    volumes = f"  volumes: [{{type: bind, source: {flag}, target: /flag}}]\n  deploy:"
-    (path / "web.yaml").write_text(service(command=wanted, action="pause").replace("  deploy:", volumes))
-    assert swarm.gitops("apply", path, "--yes", check=False).returncode == 4
-    (flag / "up").touch()
-    shown = swarm.gitops("diff", path, check=False)
-    assert shown.returncode == 2 and "its paused update goes on" in shown.stdout
-    assert swarm.gitops("apply", path, "--yes").returncode == 0
-    assert swarm.gitops("diff", path).returncode == 0
 
 
 def test_services_swap_their_ports_in_one_apply_and_a_port_of_another_stack_is_refused(
