@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -52,7 +53,7 @@ def parse(request: web.Request) -> LogQuery:
 
 def _tail(text: str) -> int | None:
     """Docker takes what is no number, and negative ones, for "all"."""
-    return int(text) if text.isdigit() else None
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 @dataclass(slots=True)

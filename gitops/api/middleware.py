@@ -12,17 +12,19 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 import gitops
 from gitops import config, errors
-from gitops.api import answers, statuses
+from gitops.api import answers, requests, statuses
 from gitops.api.context import SWARM, Handler, is_stream
 
 log = logging.getLogger("gitops.api")
 access = logging.getLogger("gitops.api.access")
 
 _QUIET = frozenset({"GET", "HEAD"})
+_BODY_S = 60.0
+"""For all of a JSON body, of 8 MB at most."""
 
 
 def headers() -> dict[str, str]:
@@ -90,6 +92,7 @@ async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse
         _check_version(request.match_info.get("version", ""))
         if is_stream(request.match_info.handler):
             return await _streamed(request, handler)
+        await _receive(request)
         return await request.app[ACTIONS].run(_quiet(request, handler))
     except errors.GitopsError as error:
         return _refused(request, error)
@@ -101,6 +104,29 @@ async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception as error:
         log.exception("%s %s failed", request.method, request.path)
         return answers.error(500, f"{type(error).__name__}: {error}")
+
+
+async def _receive(request: web.Request) -> None:
+    """Wait for the JSON body before the action begins: here a client that is slow, or leaves, holds nobody up."""
+    if not request.can_read_body or request.content_type not in requests.JSON_TYPES:
+        return
+    try:
+        async with asyncio.timeout(_BODY_S):
+            await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(reason=f"the request's body did not come within {_BODY_S:.0f} s") from None
+
+
+class Terse(logging.Filter):
+    """What is no HTTP gets one line without a word of it: no traceback, and nothing that may be a secret."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, http_exceptions.HttpProcessingError):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = "a request can't be read: %s", (type(error).__name__,)
+            record.exc_info = record.exc_text = None
+        return True
 
 
 async def _streamed(request: web.Request, handler: Handler) -> web.StreamResponse:

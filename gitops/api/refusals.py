@@ -78,8 +78,9 @@ def check_service(data: bytes) -> None:
     for item in container.get("Configs") or ():
         if isinstance(item, Mapping) and item.get("Runtime"):
             raise errors.Unsupported("ContainerSpec.Configs[].Runtime is not supported by this engine")
-    reservations = (template.get("Resources") or {}).get("Reservations") or {}
-    if reservations.get("GenericResources"):
+    resources = template.get("Resources")
+    reservations = resources.get("Reservations") if isinstance(resources, Mapping) else None
+    if isinstance(reservations, Mapping) and reservations.get("GenericResources"):
         raise errors.Unsupported("Resources.Reservations.GenericResources is not supported by this engine")
 
 
@@ -93,7 +94,7 @@ def _is_asking(value: Any) -> bool:
 def _object(data: bytes) -> Mapping[str, Any]:
     try:
         parsed = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise errors.Invalid(f"invalid JSON: {error}") from error
     return parsed if isinstance(parsed, Mapping) else {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Collection
 from typing import TypeVar
 
@@ -18,7 +19,12 @@ T = TypeVar("T")
 Filters = dict[str, list[str]]
 
 _FALSE = frozenset({"", "0", "no", "false", "none"})
-_JSON_TYPES = frozenset({"application/json", "text/json"})
+_MOST = 2**63
+# Longer ones can't be meant, and Python takes its time for very long ones.
+_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
+_SECONDS = re.compile(r"(-?)([0-9]{0,11})(?:\.([0-9]*))?")
+_SHOWN = 100
+JSON_TYPES = frozenset({"application/json", "text/json"})
 
 
 def switch(request: web.Request, name: str, *, default: bool = False) -> bool:
@@ -32,10 +38,9 @@ def number(request: web.Request, name: str) -> int | None:
     text = request.query.get(name, "")
     if not text:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise errors.Invalid(f"invalid value {text!r} for {name}: a whole number is wanted") from None
+    if not _NUMBER.fullmatch(text) or not -_MOST <= int(text) < _MOST:
+        raise errors.Invalid(f"invalid value {_short(text)!r} for {name}: a whole number is wanted")
+    return int(text)
 
 
 def version(request: web.Request) -> int:
@@ -52,15 +57,16 @@ def moment(text: str, name: str) -> int:
         return 0
     if text[4:5] == "-":
         return base.parse_time(text)
-    whole, _, fraction = text.partition(".")
-    negative = whole.startswith("-")
-    try:
-        seconds = abs(int(whole or "0"))
-        nanos = int(fraction[:9].ljust(9, "0") or "0") if fraction else 0
-    except ValueError:
-        raise errors.Invalid(f"invalid value {text!r} for {name}: seconds since the epoch are wanted") from None
-    total = seconds * base.SECOND + nanos
-    return -total if negative else total
+    found = _SECONDS.fullmatch(text)
+    if found is None:
+        raise errors.Invalid(f"invalid value {_short(text)!r} for {name}: seconds since the epoch are wanted")
+    total = int(found[2] or "0") * base.SECOND + int((found[3] or "")[:9].ljust(9, "0"))
+    return -total if found[1] else total
+
+
+def _short(text: str) -> str:
+    """What may be repeated in a message."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def filters(request: web.Request, allowed: Collection[str]) -> Filters:
@@ -120,7 +126,7 @@ async def raw_body(request: web.Request) -> bytes:
         data = await request.read()
     except ConnectionError as error:
         raise errors.Invalid("the connection was closed before the whole body came") from error
-    if data and request.content_type not in _JSON_TYPES:
+    if data and request.content_type not in JSON_TYPES:
         raise errors.Invalid(f"unsupported media type {request.content_type!r}: must be 'application/json'")
     return data
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from gitops.swarm.node import SwarmNode
 
 log = logging.getLogger(__name__)
+protocol = logging.getLogger("gitops.api.protocol")
+protocol.addFilter(middleware.Terse())
 
 BODY_LIMIT = 8 * 2**20
 """Bytes of a JSON body: a config of 1000 KiB is 1.4 MB in base64. Archives are streamed and have no limit here."""
@@ -152,6 +154,7 @@ async def serve(engine: Engine, node: SwarmNode, bound: Sequence[Listener]) -> S
         handle_signals=False,
         handler_cancellation=True,
         shutdown_timeout=1.0,
+        logger=protocol,
         max_headers=128,
         max_line_size=_HEADER_LIMIT,
         max_field_size=_HEADER_LIMIT,

@@ -7,7 +7,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from gitops import errors
-from gitops.api import requests
+from gitops.api import logs, requests
 
 
 @pytest.mark.parametrize("text", ["", "0", "no", "NO", "false", "False", "none", " none "])
@@ -56,14 +56,27 @@ def test_moments_are_seconds_with_a_fraction_or_rfc_3339(text: str, nanoseconds:
     assert requests.moment(text, "since") == nanoseconds
 
 
-def test_a_moment_that_is_none_is_refused() -> None:
-    with pytest.raises(errors.Invalid, match="since"):
-        requests.moment("yesterday", "since")
+@pytest.mark.parametrize(
+    "text", ["yesterday", "9" * 400, "1e9", "1.5.5", "٣", "--1", "1.x", "inf", "2026-99-99T00:00:00Z"]
+)
+def test_a_moment_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        requests.moment(text, "since")
+    assert len(str(caught.value)) < 300
 
 
-def test_a_number_that_is_none_is_refused() -> None:
-    with pytest.raises(errors.Invalid, match="limit"):
-        requests.number(make_mocked_request("GET", "/x?limit=many"), "limit")
+@pytest.mark.parametrize(
+    "text", ["many", "9" * 19, "9" * 400, "1" * 5000, "1e3", "%D9%A3", "0x10", "1_0", "1%00", "inf"]
+)
+def test_a_number_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(errors.Invalid, match="limit") as caught:
+        requests.number(make_mocked_request("GET", f"/x?limit={text}"), "limit")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["", "all", "-1", "9" * 5000, "%D9%A3", "%C2%B2"])
+def test_a_tail_that_is_no_number_is_all(text: str) -> None:
+    assert logs.parse(make_mocked_request("GET", f"/x?stdout=1&tail={text}")).tail is None
 
 
 def test_an_update_needs_a_version() -> None:

@@ -190,6 +190,62 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure_of_o
     assert not caplog.records
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    session: aiohttp.ClientSession, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "_BODY_S", 0.2)
+    reader, writer = await _half_a_request(path)
+    assert b"408" in await reader.readline()
+    async with session.get("/_ping") as response:
+        assert response.status == 200
+    writer.close()
+
+
+async def test_a_client_in_the_middle_of_its_body_does_not_hold_up_the_end(
+    tmp_path: Path, containers: _Containers, bus: EventBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_CLOSE_S", 3600)
+    engine: Any = SimpleNamespace(containers=containers, events=bus)
+    node: Any = SimpleNamespace(state="inactive")
+    bound = listeners.bind([f"unix://{tmp_path}/slow.sock"], "no-such-group")
+    serving = await server.serve(engine, node, bound)
+    _, writer = await _half_a_request(tmp_path / "slow.sock")
+    await asyncio.wait_for(serving.close(), 60)
+    writer.close()
+
+
+async def _half_a_request(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(b"POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: 100\r\n\r\n{")
+    await writer.drain()
+    return reader, writer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /_ping?token=hush" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: d\r\n\r\n",
+        b"GET /_ping HTTP/1.1\r\nHost: d\r\nX-Registry-Auth: hush" + b"x" * 70_000 + b"\r\n\r\n",
+        b"GET /_ping HTTP/1.1\r\nHost: d\r\n" + b"X-A: hush\r\n" * 200 + b"\r\n",
+        b"hush \x16\x03\x01\r\n\r\n",
+        b"GET /_ping?hush=\xff HTTP/1.1\r\nHost: d\r\n\r\n",
+        b"POST /volumes/create HTTP/1.1\r\nHost: d\r\nContent-Length: hush\r\n\r\n",
+        b"POST /volumes/create HTTP/1.1\r\nHost: d\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nhush",
+    ],
+)
+async def test_what_is_no_request_is_refused_and_not_repeated_in_the_log(
+    path: Path, caplog: pytest.LogCaptureFixture, head: bytes
+) -> None:
+    with caplog.at_level("INFO"):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(head)
+        assert b" 400 Bad Request" in await reader.readline()
+        writer.close()
+    assert "hush" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 async def test_the_headers_of_wait_come_before_its_end(session: aiohttp.ClientSession, containers: _Containers) -> None:
     async with session.post("/containers/web/wait?condition=next-exit") as response:
         assert response.status == 200
