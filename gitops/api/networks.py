@@ -90,7 +90,13 @@ def check_attachments(node: SwarmNode, body: ContainerCreate) -> None:
         errors.Denied: it doesn't; Docker's words.
     """
     host, networking = body.host_config, body.networking_config
-    wanted = [host.network_mode if host else "", *((networking.endpoints_config if networking else None) or {})]
+    check_attachable(
+        node, [host.network_mode if host else "", *((networking.endpoints_config if networking else None) or {})]
+    )
+
+
+def check_attachable(node: SwarmNode, wanted: Sequence[str]) -> None:
+    """`check_attachments` for networks by name or id."""
     for item in of_swarm(node):
         if not item.attachable and (item.name in wanted or item.id in wanted):
             raise errors.Denied(

@@ -21,8 +21,6 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/images/{name:.+}/get", "docker save"),
     ("POST", "/containers/prune", "docker container prune"),
     ("POST", "/containers/{container}/update", "docker update"),
-    ("POST", "/networks/{network}/connect", "docker network connect"),
-    ("POST", "/networks/{network}/disconnect", "docker network disconnect"),
     ("PUT", "/volumes/{name}", "cluster volumes"),
     ("POST", "/swarm/join", "joining a swarm"),
     ("POST", "/swarm/unlock", "locked swarms"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gitops.objects.base import Full, Version, Wire
+from gitops.objects.container import EndpointSettings
 
 
 class IPAMConfig(Wire, frozen=True):
@@ -109,3 +110,17 @@ class NetworkCreate(Wire, frozen=True):
     ipam: IPAM | None = msgspec.field(name="IPAM", default=None)
     options: dict[str, str] | None = None
     labels: dict[str, str] | None = None
+
+
+class NetworkConnect(Wire, frozen=True):
+    """The body of POST /networks/{id}/connect."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+
+
+class NetworkDisconnect(Wire, frozen=True):
+    """The body of POST /networks/{id}/disconnect."""
+
+    container: str = ""
+    force: bool = False

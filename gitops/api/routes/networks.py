@@ -9,7 +9,8 @@ from aiohttp import web
 from gitops import errors
 from gitops.api import answers, networks, requests
 from gitops.api.context import engine_of, swarm_of
-from gitops.objects.network import NetworkCreate, NetworkResource
+from gitops.objects.container import EndpointSettings
+from gitops.objects.network import NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource
 
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 _PRUNE_FILTERS = ("label", "label!", "until")
@@ -51,6 +52,24 @@ async def remove(request: web.Request) -> web.Response:
     return answers.empty()
 
 
+async def connect(request: web.Request) -> web.Response:
+    """`docker network connect`."""
+    body = await requests.body(request, NetworkConnect)
+    found = _find(request, "")
+    networks.check_attachable(swarm_of(request), (found.name,))
+    settings = body.endpoint_config or EndpointSettings()
+    await engine_of(request).containers.connecting.connect(body.container, found.id, settings)
+    return answers.empty(200)
+
+
+async def disconnect(request: web.Request) -> web.Response:
+    """`docker network disconnect`."""
+    body = await requests.body(request, NetworkDisconnect)
+    connecting = engine_of(request).containers.connecting
+    await connecting.disconnect(body.container, _find(request, "").id, force=body.force)
+    return answers.empty(200)
+
+
 async def prune(request: web.Request) -> web.Response:
     """`docker network prune`: networks of one's own that nothing uses."""
     filters = requests.filters(request, _PRUNE_FILTERS)
@@ -77,5 +96,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/networks/create", create),
     ("POST", "/networks/prune", prune),
     ("GET", "/networks/{network}", inspect),
+    ("POST", "/networks/{network}/connect", connect),
+    ("POST", "/networks/{network}/disconnect", disconnect),
     ("DELETE", "/networks/{network}", remove),
 ]

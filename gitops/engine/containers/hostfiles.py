@@ -23,10 +23,20 @@ def hosts(hostname: str, domain: str, addresses: Iterable[str], extra: Sequence[
     Raises:
         errors.Invalid: an entry of `extra` that is neither.
     """
-    lines = [*_HEADER, *extra_lines(extra, gateway)]
-    full = f"{hostname}.{domain} {hostname}" if domain else hostname
-    lines += [f"{address}\t{full}" for address in addresses if address and hostname]
+    lines = [*_HEADER, *extra_lines(extra, gateway), *_own_lines(hostname, domain, addresses)]
     return "\n".join(lines) + "\n"
+
+
+def renamed(text: str, hostname: str, domain: str, gone: Iterable[str], there: Iterable[str]) -> str:
+    """/etc/hosts of a container whose own addresses changed; all other lines stay."""
+    old = set(_own_lines(hostname, domain, gone))
+    lines = [line for line in text.splitlines() if line not in old]
+    return "\n".join([*lines, *_own_lines(hostname, domain, there)]) + "\n"
+
+
+def _own_lines(hostname: str, domain: str, addresses: Iterable[str]) -> list[str]:
+    full = f"{hostname}.{domain} {hostname}" if domain else hostname
+    return [f"{address}\t{full}" for address in addresses if address and hostname]
 
 
 def extra_lines(extra: Sequence[str], gateway: str = "") -> list[str]:

@@ -188,7 +188,7 @@ class Launcher:
             return _namespace(peer(sharing.donor(mode)), "net", "network"), None
         sandbox = await self._networks.create_sandbox(
             record.id,
-            [_attachment(name, settings) for name, settings in record.endpoints.items()],
+            [attachment(name, settings) for name, settings in record.endpoints.items()],
             gateway_leg=record.gateway_leg,
             name=record.short_name,
             hostname=record.config.hostname,
@@ -429,7 +429,8 @@ def published_ports(record: ContainerRecord) -> list[net.PublishedPort]:
     return wanted
 
 
-def _attachment(name: str, settings: EndpointSettings) -> net.Attachment:
+def attachment(name: str, settings: EndpointSettings) -> net.Attachment:
+    """A container's place on a network as the networks take it."""
     address = settings.ipam_config.ipv4_address if settings.ipam_config else ""
     return net.Attachment(
         network=name, address=address or None, aliases=tuple(settings.aliases or ()), mac=settings.mac_address

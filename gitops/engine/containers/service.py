@@ -35,6 +35,7 @@ from gitops.engine.containers import (
 )
 from gitops.engine.containers.attaching import Attaching
 from gitops.engine.containers.boundary import Images, ImageUser, InjectedFile, LogRecord
+from gitops.engine.containers.connecting import Connecting
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.execs import Execs
 from gitops.engine.containers.injected import InjectedFiles
@@ -96,6 +97,7 @@ class ContainerService:
         self.attaching = Attaching(self._runtime, self._find, self._supervisor.tell)
         self.execs = Execs(self._runtime, self._launcher, self._find, self._supervisor.tell)
         self.meter = Meter(self._launcher, self._find)
+        self.connecting = Connecting(self._find, self._launcher, networks, self._supervisor.save)
         self.trees = Trees(self._find, self._launcher, images, volumes, self._supervisor.tell)
         self.warnings: tuple[str, ...] = ()
         """What a person should know about this host; for `docker info`."""

@@ -99,6 +99,16 @@ class Kernel:
         """A namespace with its legs and resolver sockets; nothing is left behind where that fails."""
         return await self._call(self._make_sandbox, path, legs, gateway)
 
+    async def join_sandbox(self, path: Path, leg: links.Leg, gateway: str) -> None:
+        """Add a leg to a sandbox, and set the default route where `gateway` isn't "". What failed may leave the leg."""
+        await self._call(self._join_sandbox, path, leg, gateway)
+
+    async def leave_sandbox(self, path: Path, host_link: str, gateway: str) -> None:
+        """Delete a leg of a sandbox, and set the default route where `gateway` isn't ""."""
+        await self.remove_links([host_link])
+        if gateway:
+            await self._call(_configure_inside, path, [], gateway)
+
     async def adopt_sandbox(self, path: Path, ports: tuple[int, int]) -> Ears:
         """Open the resolver sockets of a sandbox again, on their former ports if these are free."""
         return await self._call(self._adopt_sandbox, path, ports)
@@ -216,6 +226,15 @@ class Kernel:
             netlink.close()
         return ears
 
+    def _join_sandbox(self, path: Path, leg: links.Leg, gateway: str) -> None:
+        namespaces.run(path, lambda: namespaces.write_sysctl(_NEW_LINKS_IPV6, "1"))
+        try:
+            with namespaces.open_file(path) as descriptor:
+                self._opened(self._links).add_leg(leg, descriptor)
+        finally:
+            namespaces.run(path, lambda: namespaces.write_sysctl(_NEW_LINKS_IPV6, "0"))
+        _configure_inside(path, [leg], gateway)
+
     def _adopt_sandbox(self, path: Path, ports: tuple[int, int]) -> Ears:
         def inside() -> Ears:
             try:
@@ -271,6 +290,17 @@ class Kernel:
         if thing is None:
             raise errors.Unavailable("the networks of this engine are not started")
         return thing
+
+
+def _configure_inside(path: Path, legs: Sequence[links.Leg], gateway: str) -> None:
+    def inside() -> None:
+        own = links.Links()
+        try:
+            own.configure(legs, gateway)
+        finally:
+            own.close()
+
+    namespaces.run(path, inside)
 
 
 def _furnish() -> tuple[Ears, socket.socket]:

@@ -193,3 +193,8 @@ def _claim(port: PublishedPort) -> Claim:
 
 def _shared_claim(port: SharedPort) -> Claim:
     return Claim(port.protocol, port.published_port)
+
+
+def datagrams(ports: Sequence[SharedPort]) -> dict[int, tuple[str, ...]]:
+    """UDP ports with their addresses."""
+    return {port.published_port: port.addresses for port in ports if port.protocol == "udp"}

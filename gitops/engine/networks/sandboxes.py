@@ -149,6 +149,43 @@ class Sandboxes:
         self._records[container_id] = record
         return record
 
+    def plan_leg(
+        self, record: SandboxRecord, network: NetworkRecord, attachment: Attachment
+    ) -> tuple[SandboxRecord, LegRecord]:
+        """Take an address for one more leg of a sandbox; `unplan_leg` gives it back.
+
+        Raises: errors.Conflict, errors.Invalid, errors.Unavailable (addresses).
+        """
+        used = {leg.link for leg in record.legs}
+        link = next(name for number in range(len(used) + 1) if (name := f"eth{number}") not in used)
+        leg = self._leg(link, network, attachment)
+        own = len(record.legs) - record.has_gateway_leg
+        changed = msgspec.structs.replace(record, legs=(*record.legs[:own], leg, *record.legs[own:]))
+        self._records[record.container_id] = changed
+        return changed, leg
+
+    def unplan_leg(self, record: SandboxRecord, leg: LegRecord) -> None:
+        """`record` is as it was before `plan_leg`."""
+        self._records[record.container_id] = record
+        self._release([leg])
+
+    def without_leg(self, record: SandboxRecord, leg: LegRecord) -> SandboxRecord:
+        """The record of a sandbox that lost a leg."""
+        legs = tuple(other for other in record.legs if other.endpoint_id != leg.endpoint_id)
+        return msgspec.structs.replace(record, legs=legs)
+
+    def give_back(self, container_id: str, leg: LegRecord) -> None:
+        """Free the address of a leg that is gone."""
+        self._directory.drop_container(leg.network_id, container_id)
+        self._release([leg])
+
+    def refresh(self, record: SandboxRecord) -> None:
+        """Let the resolver know of the legs that a sandbox has now."""
+        server = self._servers.get(record.container_id)
+        if server is not None:
+            server.view = self._view(record)
+        self._announce(record)
+
     def save(self, record: SandboxRecord) -> None:
         """Keep a new or changed record."""
         self._lasting.put(records.SANDBOXES, record.container_id, record)
@@ -248,13 +285,7 @@ class Sandboxes:
             await self.silence(container_id)
 
     async def _serve(self, record: SandboxRecord, ears: Ears) -> None:
-        view = resolver.View(
-            self._directory,
-            tuple(leg.network_id for leg in record.legs if self._network(leg).has_names),
-            record.nameservers,
-            may_forward=self.way_out(record) is not None,
-        )
-        server = resolver.Server(ears.udp, ears.tcp, view, self._forwarder)
+        server = resolver.Server(ears.udp, ears.tcp, self._view(record), self._forwarder)
         try:
             await server.start()
         except BaseException:
@@ -262,6 +293,14 @@ class Sandboxes:
             raise
         self._servers[record.container_id] = server
         self._announce(record)
+
+    def _view(self, record: SandboxRecord) -> resolver.View:
+        return resolver.View(
+            self._directory,
+            tuple(leg.network_id for leg in record.legs if self._network(leg).has_names),
+            record.nameservers,
+            may_forward=self.way_out(record) is not None,
+        )
 
     def _announce(self, record: SandboxRecord) -> None:
         for leg in record.legs:

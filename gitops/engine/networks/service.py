@@ -23,6 +23,7 @@ from gitops.engine.database import Database
 from gitops.engine.events import EventBus
 from gitops.engine.networks import catalogue, flows, naming, publishing, records, resolver, ruleset
 from gitops.engine.networks.boundary import Attachment, DNSOptions, PortFailure, PublishedPort, Sandbox, SharedPort
+from gitops.engine.networks.joining import Joining
 from gitops.engine.networks.kernel import Kernel
 from gitops.engine.networks.lasting import Lasting
 from gitops.engine.networks.records import LegRecord, Names, NetworkRecord, SandboxRecord
@@ -51,6 +52,13 @@ class NetworkService:
         self._sandboxes = Sandboxes(config, database, self._catalogue, self._directory, self._kernel, self._lasting)
         self._publishing = publishing.Publishing(database, self._lasting)
         self._rules = RuleKeeper(self._kernel, naming.table(config.instance), self._wanted_rules)
+        self._joining = Joining(
+            self._catalogue,
+            self._sandboxes,
+            self._kernel,
+            self._rules,
+            lambda address: self._forget_flows({address}, set(), (flows.UDP, flows.TCP)),
+        )
         self._names: dict[str, Mapping[str, Sequence[str]]] = {}
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -211,6 +219,20 @@ class NetworkService:
         async with self._lock(container_id):
             await self._remove_sandbox(container_id)
 
+    async def connect(self, container_id: str, attachment: Attachment) -> Sandbox:
+        """Let a container that runs join one more network; see `Joining.join` for what is raised."""
+        async with self._lock(container_id):
+            network, record = await self._joining.join(container_id, attachment)
+        self._tell("connect", network, container_id)
+        return self._sandboxes.show(record)
+
+    async def disconnect(self, container_id: str, network_name: str) -> Sandbox:
+        """Let a container that runs leave a network; see `Joining.leave` for what is raised."""
+        async with self._lock(container_id):
+            network, record = await self._joining.leave(container_id, network_name)
+        self._tell("disconnect", network, container_id)
+        return self._sandboxes.show(record)
+
     async def rename(self, container_id: str, name: str) -> None:
         """Make the container resolve by its new name instead of the old one."""
         async with self._lock(container_id):
@@ -263,13 +285,13 @@ class NetworkService:
         Raises: errors.Invalid, errors.Unsupported for a wrong entry, errors.RuntimeFailure.
         """
         async with self._port_lock:
-            before = _datagrams(self._publishing.shared)
+            before = publishing.datagrams(self._publishing.shared)
             failures, gone = self._publishing.share(ports)
             try:
                 await self._rules.sync()
             finally:
                 self._publishing.free(gone)
-            after = _datagrams(self._publishing.shared)
+            after = publishing.datagrams(self._publishing.shared)
         await self._forget_flows(
             {address for addresses in before.values() for address in addresses}
             - {address for addresses in after.values() for address in addresses},
@@ -318,8 +340,9 @@ class NetworkService:
     def _wanted_rules(self) -> ruleset.Rules:
         publications = []
         for record in self._sandboxes.all():
-            if record.published:
-                publications += publishing.publications(record, self._published_leg(record).address)
+            out = self._sandboxes.way_out(record) if record.published else None
+            if out is not None:
+                publications += publishing.publications(record, out.address)
         return ruleset.build(self._catalogue.all(), publications, self._publishing.shared)
 
     def _published_leg(self, record: SandboxRecord) -> LegRecord:
@@ -359,8 +382,6 @@ class NetworkService:
     async def _lead_away(self, record: SandboxRecord) -> None:
         """Let no port lead to a container that is gone, whoever asked for it: the swarm hears of it later than we."""
         out = self._sandboxes.way_out(record)
-        if out is None:
-            return
         is_led_to = bool(record.published)
         if record.published:
             self._sandboxes.hold(msgspec.structs.replace(record, published=()))
@@ -368,10 +389,10 @@ class NetworkService:
                 await self._rules.sync()
             finally:
                 self._publishing.release(record.published)
-        if self._publishing.drop(out.address):
+        if out is not None and self._publishing.drop(out.address):
             await self._rules.sync()
             is_led_to = True
-        if is_led_to:
+        if out is not None and is_led_to:
             await self._forget_flows({out.address}, set(), (flows.UDP, flows.TCP))
 
     async def _withdraw(self, record: SandboxRecord) -> SandboxRecord:
@@ -383,8 +404,9 @@ class NetworkService:
             await self._rules.sync()
         finally:
             self._publishing.release(record.published)
-        if any(port.protocol == "udp" for port in record.published):
-            await self._forget_flows({self._published_leg(record).address}, set())
+        out = self._sandboxes.way_out(record)
+        if out is not None and any(port.protocol == "udp" for port in record.published):
+            await self._forget_flows({out.address}, set())
         return changed
 
     async def _gateway(self) -> NetworkRecord:
@@ -472,8 +494,3 @@ class NetworkService:
         if container_id:
             attributes["container"] = container_id
         self._events.publish("network", action, network.id, attributes)
-
-
-def _datagrams(ports: Sequence[SharedPort]) -> dict[int, tuple[str, ...]]:
-    """UDP ports with their addresses."""
-    return {port.published_port: port.addresses for port in ports if port.protocol == "udp"}
