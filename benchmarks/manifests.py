@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ spec:
 {body}
 """
 BODY = """\
-image: registry.example/app-{number}:1.{number}
+image: registry.example/app-{number}:1.{number}@sha256:{digest}
 command: [server, --port, "8080", --workers, "4"]
 environment:
   LOG_LEVEL: info
@@ -65,7 +66,8 @@ def lay_out(directory: Path, count: int = SERVICES) -> tuple[Path, Path]:
     for begin in range(0, count, 50):
         documents = []
         for number in range(begin, min(begin + 50, count)):
-            body = BODY.format(number=number, team=number % 7, port=10000 + number)
+            digest = hashlib.sha256(str(number).encode()).hexdigest()
+            body = BODY.format(number=number, digest=digest, team=number % 7, port=10000 + number)
             documents.append(SERVICE.format(number=number, body=_indent(body, 2)))
             compose.append(f"  web-{number}:\n{_indent(body, 4)}")
         (path / f"services-{begin:05}.yaml").write_text("---\n".join(documents))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+import msgspec
 
 from gitops import errors
 from gitops.objects import wire
@@ -56,7 +59,41 @@ def decode(body: bytes, kind: type[T]) -> T:
     Raises:
         errors.RuntimeFailure: what came is not of that kind.
     """
-    return readable(lambda data: wire.decode(data, kind), body)
+    return readable(decoder(kind), body)
+
+
+def decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """What makes objects of `kind` of the API's JSON; raises errors.Invalid."""
+    return functools.partial(wire.decode, kind=kind)
+
+
+class Listing(Generic[T]):
+    """The last answer of a listing. Items whose JSON is the same, byte for byte, are the same objects again."""
+
+    def __init__(self) -> None:
+        self._body = b""
+        self._items: dict[bytes, T] = {}
+        self._found: list[T] = []
+
+    def read(self, body: bytes, decode_all: Callable[[bytes], list[T]]) -> list[T]:
+        """The objects in an answer, of which `decode_all` reads those that are new.
+
+        Raises:
+            errors.RuntimeFailure: it can't be read.
+        """
+        if body != self._body:
+            parts = [bytes(part) for part in readable(_split, body)]
+            new = [part for part in dict.fromkeys(parts) if part not in self._items]
+            made = readable(decode_all, b"[" + b",".join(new) + b"]")
+            known = {**self._items, **dict(zip(new, made, strict=True))}
+            self._found = [known[part] for part in parts]
+            self._items = dict(zip(parts, self._found, strict=True))
+            self._body = body
+        return list(self._found)
+
+
+def _split(body: bytes) -> list[msgspec.Raw]:
+    return wire.decode(body, list[msgspec.Raw])
 
 
 def readable(read: Callable[[bytes], T], body: bytes) -> T:

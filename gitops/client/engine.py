@@ -25,6 +25,10 @@ class EngineClient(HostCalls, ImageCalls, ContainerCalls, SwarmCalls):
         """The endpoint, as it was given."""
         return self._transport.endpoint.host
 
+    def keep_listings(self) -> None:
+        """From now on keep the last answer of each listing: for who asks again and again and compares identities."""
+        self._transport.keep_listings()
+
     async def __aenter__(self) -> Self:
         await self._transport.open()
         return self

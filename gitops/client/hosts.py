@@ -67,8 +67,7 @@ class HostCalls:
 
     async def networks(self, filters: Filters | None = None) -> list[NetworkResource]:
         """Networks of the host and of the swarm."""
-        query = {"filters": filters_of(filters)}
-        return await self._transport.call("GET", "/networks", list[NetworkResource], query=query)
+        return await self._transport.listing("/networks", answers.decoder(list[NetworkResource]), filters=filters)
 
     async def network(self, name_or_id: str, *, scope: str | None = None) -> NetworkResource:
         """A network; `scope` local or swarm where a name could be either's."""

@@ -45,8 +45,10 @@ class SwarmCalls:
 
     async def services(self, filters: Filters | None = None, *, status: bool = False) -> list[Service]:
         """Services; `status` adds the counts of their tasks."""
-        query = {"filters": filters_of(filters), "status": status}
-        return await self._transport.call("GET", "/services", list[Service], query=query)
+        if status:
+            query = {"filters": filters_of(filters), "status": status}
+            return await self._transport.call("GET", "/services", list[Service], query=query)
+        return await self._transport.listing("/services", answers.decoder(list[Service]), filters=filters)
 
     async def service(self, service: str, *, insert_defaults: bool = False) -> Service:
         """A service; `insert_defaults` fills in what the spec leaves out."""
@@ -106,8 +108,7 @@ class SwarmCalls:
 
     async def tasks(self, filters: Filters | None = None) -> list[Task]:
         """Tasks, history included."""
-        data = await self._transport.read("GET", "/tasks", query={"filters": filters_of(filters)})
-        return answers.readable(taskshape.decode_all, data)
+        return await self._transport.listing("/tasks", taskshape.decode_all, filters=filters)
 
     async def task(self, task_id: str) -> Task:
         """A task."""
@@ -116,7 +117,7 @@ class SwarmCalls:
 
     async def nodes(self, filters: Filters | None = None) -> list[Node]:
         """The members of the swarm."""
-        return await self._transport.call("GET", "/nodes", list[Node], query={"filters": filters_of(filters)})
+        return await self._transport.listing("/nodes", answers.decoder(list[Node]), filters=filters)
 
     async def node(self, node: str) -> Node:
         """A node by id or hostname; `self` is the one that answers."""
@@ -128,7 +129,7 @@ class SwarmCalls:
 
     async def secrets(self, filters: Filters | None = None) -> list[Secret]:
         """Secrets, without their data."""
-        return await self._transport.call("GET", "/secrets", list[Secret], query={"filters": filters_of(filters)})
+        return await self._transport.listing("/secrets", answers.decoder(list[Secret]), filters=filters)
 
     async def secret(self, secret: str) -> Secret:
         """A secret, without its data."""
@@ -149,7 +150,7 @@ class SwarmCalls:
 
     async def configs(self, filters: Filters | None = None) -> list[Config]:
         """Configs."""
-        return await self._transport.call("GET", "/configs", list[Config], query={"filters": filters_of(filters)})
+        return await self._transport.listing("/configs", answers.decoder(list[Config]), filters=filters)
 
     async def config(self, config: str) -> Config:
         """A config with its data."""

@@ -11,7 +11,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -45,6 +45,11 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._tunnel: ssh.Tunnel | None = None
         self._prefix = ""
+        self._listings: dict[str, answers.Listing[Any]] | None = None
+
+    def keep_listings(self) -> None:
+        """From now on keep the last answer of each listing, so that objects that are the same are made once."""
+        self._listings = {}
 
     async def open(self) -> system.Ping:
         """Connect and settle on a version of the API.
@@ -111,6 +116,16 @@ class Transport:
         """A request whose answer the caller reads himself."""
         async with self._answer(method, path, query=query) as response:
             return await response.read()
+
+    async def listing(
+        self, path: str, decode_all: Callable[[bytes], list[T]], *, filters: Filters | None = None
+    ) -> list[T]:
+        """A request whose answer is a list of objects, of the swarm or the host, that may be asked for again."""
+        query = {"filters": filters_of(filters)}
+        body = await self.read("GET", path, query=query)
+        if self._listings is None or filters:
+            return answers.readable(decode_all, body)
+        return self._listings.setdefault(path, answers.Listing()).read(body, decode_all)
 
     async def act(
         self,

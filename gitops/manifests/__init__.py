@@ -20,6 +20,7 @@ from gitops.manifests.desired import (
     Spec,
     StackSettings,
 )
+from gitops.manifests.memory import LoadMemory
 from gitops.manifests.options import LoadOptions
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Desired",
     "DesiredSet",
     "ImageSource",
+    "LoadMemory",
     "LoadOptions",
     "Position",
     "Spec",
@@ -36,8 +38,13 @@ __all__ = [
 ]
 
 
-def load(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> DesiredSet:
-    """Read manifests from files and directories and check them as a whole. Blocking; files are cached by content.
+def load(
+    paths: Path | Sequence[Path], options: LoadOptions | None = None, memory: LoadMemory | None = None
+) -> DesiredSet:
+    """Read manifests from files and directories and check them as a whole. Blocking.
+
+    Who loads again and again gives a `memory`: files are then kept by their content, and what didn't change is the same
+    object as in the set before.
 
     Raises:
         errors.InvalidManifest: anything wrong in any file, all of it at once.
@@ -46,7 +53,9 @@ def load(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> De
     with _without_collector():
         from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
 
-        return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions())
+        memory = memory or LoadMemory()
+        with memory.load():
+            return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions(), memory)
 
 
 def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> dict[str, str]:

@@ -19,8 +19,6 @@ from gitops.manifests.repository import Repository
 from gitops.manifests.text.construct import Path
 from gitops.objects import labels
 
-DEFAULT_NETWORK = "default"
-
 
 @dataclass(slots=True)
 class Item:
@@ -72,6 +70,8 @@ class Catalog:
     """A file couldn't be read, so that a missing object may well be in it: references aren't judged."""
     default_networks: dict[str, Item] = field(default_factory=dict)
     """Stacks whose default network is used without being written, with the service that did so first."""
+    looks: int = 0
+    """How often something was asked of this host: what comes of it may be different the next time."""
     encrypted: list[EncryptedSource] = field(default_factory=list)
     """What was read from encrypted files."""
 

@@ -16,6 +16,9 @@ from gitops.objects.service import ServiceSpec
 if TYPE_CHECKING:
     from gitops.oci.plan import BuildConfig, Entry
 
+DEFAULT_NETWORK = "default"
+"""The network of each stack that its services join where they say nothing else, whether it is written or not."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:

@@ -1,17 +1,15 @@
 """Files as texts, their documents, and problems pinned to a line of them.
 
-Parsing a text and checking it against its kind depend on nothing but the text, so both are cached by its hash: what a
-`watch` reads again costs a digest. A node graph is kept only while its text is being read: it takes thirty times the
-text's memory, and what needs it later (a problem between objects, the place of a change) is rare enough to parse again.
+Parsing a text and checking it against its kind depend on nothing but the text, so `gitops.manifests.memory` keeps what
+comes of both by its hash: what a `watch` reads again costs a digest. A node graph is kept only while its text is being
+read: it takes thirty times the text's memory, and what needs it later (a problem between objects, the place of a
+change) is rare enough to parse again.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +27,6 @@ from gitops.manifests.text.construct import Path
 from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProblem
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_CACHE_TEXT = 4 << 20
-"""Characters of text whose documents are kept, least recently used first to go; models take twenty times that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,38 +186,22 @@ def text_problem(source: SourceText, found: TextProblem) -> errors.Problem:
     )
 
 
-_cache: OrderedDict[bytes, tuple[int, tuple[Parsed, ...]]] = OrderedDict()
-_cached_size = 0
-_cache_lock = threading.Lock()
-"""A load runs in a thread of its own, and there may be two."""
-
-
 def parse(source: SourceText) -> list[Document]:
     """The documents of a text.
 
     Raises:
         TextProblem: the text is no YAML.
     """
-    key = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).digest()
-    with _cache_lock:
-        known = _cache.get(key)
-        if known is not None:
-            _cache.move_to_end(key)
-    if known is None:
-        known = len(source.text), tuple(_parse(root) for root in _roots(source.text))
-        _keep(key, known)
-    return [Document(source, index, parsed) for index, parsed in enumerate(known[1])]
+    return [Document(source, index, parsed) for index, parsed in enumerate(parse_text(source.text))]
 
 
-def _keep(key: bytes, entry: tuple[int, tuple[Parsed, ...]]) -> None:
-    global _cached_size
-    with _cache_lock:
-        if key not in _cache:
-            _cached_size += entry[0]
-        _cache[key] = entry
-        while _cached_size > _CACHE_TEXT and len(_cache) > 1:
-            _, (size, _) = _cache.popitem(last=False)
-            _cached_size -= size
+def parse_text(text: str) -> tuple[Parsed, ...]:
+    """The same, apart from any file: what comes of it depends on the text alone, so that it can be kept by its hash.
+
+    Raises:
+        TextProblem: the text is no YAML.
+    """
+    return tuple(_parse(root) for root in _roots(text))
 
 
 def _parse(root: Node) -> Parsed:

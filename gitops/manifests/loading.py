@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from gitops import errors
 from gitops.manifests import checks, discovery, documents
-from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item
+from gitops.manifests.catalog import Catalog, Item
 from gitops.manifests.compose import discovery as compose_discovery
-from gitops.manifests.desired import Desired, DesiredSet, StackSettings
+from gitops.manifests.desired import DEFAULT_NETWORK, Desired, DesiredSet, StackSettings
 from gitops.manifests.documents import Document, SourceText
+from gitops.manifests.memory import LoadMemory, Read
 from gitops.manifests.options import LoadOptions
 from gitops.manifests.problems import one_line
 from gitops.manifests.repository import Refused, Repository, root_of
@@ -52,10 +54,10 @@ class _File:
         )
 
 
-def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
+def load(paths: Sequence[Path], options: LoadOptions, memory: LoadMemory) -> DesiredSet:
     """See `gitops.manifests.load`."""
     repositories = _repositories(paths, options)
-    files = list(_read(repositories, options))
+    files = list(_read(repositories, options, memory))
     environ = _environ(options)
     catalog = Catalog(options, dict(environ))
     catalog.is_incomplete = any(file.is_ours and not file.documents for file in files)
@@ -69,7 +71,7 @@ def load(paths: Sequence[Path], options: LoadOptions) -> DesiredSet:
         for document, repository in made.documents:
             catalog.add(_item(document, repository))
             made.problems += document.problems()
-    objects, externals = _convert(catalog)
+    objects, externals = _convert(catalog, memory)
     problems = [*catalog.problems, *(made.problems if made else ())]
     for file in files:
         if file.is_ours or not _is_data(file):
@@ -113,7 +115,7 @@ class Rendered:
 
 def render(paths: Sequence[Path], options: LoadOptions) -> Rendered:
     """See `gitops.manifests.render`."""
-    files = list(_read(_repositories(paths, options), options))
+    files = list(_read(_repositories(paths, options), options, LoadMemory()))
     problems = [problem for file in files for problem in file.problems if not file.documents]
     made = _compose(files, options, _environ(options), keeps_data=True)
     if made is not None:
@@ -151,7 +153,7 @@ def _repositories(paths: Sequence[Path], options: LoadOptions) -> list[tuple[Pat
     return found
 
 
-def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions) -> Iterator[_File]:
+def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions, memory: LoadMemory) -> Iterator[_File]:
     seen: set[Path] = set()
     for given, repository in repositories:
         found = discovery.find(given, repository)
@@ -161,9 +163,9 @@ def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions)
         files = [(path, name) for path, name in dict.fromkeys((*named, *found.files)) if path not in seen]
         seen.update(path for path, _ in files)
         if any(discovery.is_template(name) for _, name in files):
-            read = _with_values(files, given, repository, options)
+            read = _with_values(files, given, repository, options, memory)
         else:
-            read = (_file(path, name, repository, None) for path, name in files)
+            read = (_file(path, name, repository, None, memory) for path, name in files)
         own = {given, *(path for path, _ in named)}
         for file in read:
             file.is_given = file.path in own
@@ -184,7 +186,7 @@ def _named(given: Path, repository: Repository, options: LoadOptions) -> Iterato
 
 
 def _with_values(
-    files: Sequence[tuple[Path, str]], given: Path, repository: Repository, options: LoadOptions
+    files: Sequence[tuple[Path, str]], given: Path, repository: Repository, options: LoadOptions, memory: LoadMemory
 ) -> Iterator[_File]:
     from gitops.manifests.templating import values as template_values
 
@@ -195,7 +197,7 @@ def _with_values(
         raise errors.InvalidManifest(error.problems) from error
     with Renderer(found) as renderer:
         for path, name in files:
-            yield _file(path, name, repository, renderer if discovery.is_template(name) else None)
+            yield _file(path, name, repository, renderer if discovery.is_template(name) else None, memory)
 
 
 def _broken(name: str, refused: Refused, path: Path, repository: Repository) -> _File:
@@ -203,23 +205,18 @@ def _broken(name: str, refused: Refused, path: Path, repository: Repository) -> 
     return _File(SourceText(name, "gitops/v1"), path, repository, problems=[problem])
 
 
-def _file(path: Path, name: str, repository: Repository, renderer: Renderer | None) -> _File:
+def _file(path: Path, name: str, repository: Repository, renderer: Renderer | None, memory: LoadMemory) -> _File:
     try:
         data = repository.read(path, MAX_FILE)
     except Refused as error:
         return _broken(name, error, path, repository)
     file = _File(SourceText(name, "", directory=str(path.parent)), path, repository)
     try:
-        text = graph.decode(data)
-        file.source = SourceText(name, text, directory=str(path.parent))
         if renderer is not None:
-            rendered = renderer.render(text)
-            file.source = SourceText(name, rendered, is_rendered=True, directory=str(path.parent))
-            graph.check(rendered)
-        if compose_discovery.looks_like(file.source.text):
-            file.is_compose = True
+            _read_template(file, graph.decode(data), renderer, memory)
         else:
-            file.documents = documents.parse(file.source)
+            digest = repository.read_digests[repository.shown(path)]
+            _understand(file, memory.read(name, digest, lambda: _plain(file, graph.decode(data))))
     except graph.TextProblem as error:
         if not file.source.text:
             file.source = SourceText(name, data.decode("utf-8", "replace"), directory=str(path.parent))
@@ -237,6 +234,34 @@ def _file(path: Path, name: str, repository: Repository, renderer: Renderer | No
     for document in file.documents:
         file.problems += document.problems()
     return file
+
+
+def _read_template(file: _File, text: str, renderer: Renderer, memory: LoadMemory) -> None:
+    """What a template renders to, from its text; the file has that text until it is rendered."""
+    file.source = replace(file.source, text=text)
+    rendered = renderer.render(text)
+    file.source = replace(file.source, text=rendered, is_rendered=True)
+    digest = hashlib.sha256(rendered.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def read() -> Read:
+        graph.check(rendered)
+        return _plain(file, rendered)
+
+    _understand(file, memory.read(file.source.name, digest, read))
+
+
+def _plain(file: _File, text: str) -> Read:
+    """What is in a text; the file has it then, so that what is wrong with it can be shown."""
+    file.source = replace(file.source, text=text)
+    if compose_discovery.looks_like(text):
+        return Read(text, is_compose=True)
+    return Read(text, documents.parse_text(text))
+
+
+def _understand(file: _File, found: Read) -> None:
+    file.source = replace(file.source, text=found.text)
+    file.is_compose = found.is_compose
+    file.documents = [Document(file.source, index, parsed) for index, parsed in enumerate(found.documents)]
 
 
 def _is_data(file: _File) -> bool:
@@ -265,7 +290,7 @@ def _item(document: Document, repository: Repository) -> Item:
     return item
 
 
-def _convert(catalog: Catalog) -> tuple[list[Desired], list[Desired]]:
+def _convert(catalog: Catalog, memory: LoadMemory) -> tuple[list[Desired], list[Desired]]:
     """All objects in the order in which they need each other, and the external ones."""
     from gitops.manifests.convert import storage
 
@@ -280,7 +305,7 @@ def _convert(catalog: Catalog) -> tuple[list[Desired], list[Desired]]:
     volumes = [(item, storage.volume(catalog, item)) for item in catalog.of("Volume")]
     secrets = [(item, secret) for item in catalog.of("Secret") if (secret := storage.secret(catalog, item))]
     configs = [(item, config) for item in catalog.of("Config") if (config := storage.config(catalog, item))]
-    services = _services(catalog)
+    services = _services(catalog, memory)
     implied = [
         storage.default_network(_default_network(stack, item)) for stack, item in catalog.default_networks.items()
     ]
@@ -299,17 +324,29 @@ def _images(catalog: Catalog) -> list[Desired]:
     return [image.convert(catalog, item) for item in checks.images_in_order(catalog)]
 
 
-def _services(catalog: Catalog) -> list[Desired]:
+def _services(catalog: Catalog, memory: LoadMemory) -> list[Desired]:
     items = list(catalog.of("Service"))
     if not items:
         return []
-    from gitops.manifests.convert import dependencies, service
+    from gitops.manifests.convert import dependencies
 
-    found = [(item, service.convert(catalog, item)) for item in items]
+    memory.services.begin(catalog)
+    found = [(item, memory.services.find(catalog, item) or _service(catalog, item, memory)) for item in items]
     if not catalog.is_incomplete:
         dependencies.check_cycles(catalog, found)
         dependencies.warn_of_endless(catalog, found)
     return [desired for _, desired in found]
+
+
+def _service(catalog: Catalog, item: Item, memory: LoadMemory) -> Desired:
+    """Convert a service; it is remembered if nothing but its document and the catalog was looked at."""
+    from gitops.manifests.convert import service
+
+    before = catalog.looks, item.repository.looks, len(catalog.problems), len(catalog.warnings)
+    desired = service.convert(catalog, item)
+    if before == (catalog.looks, item.repository.looks, len(catalog.problems), len(catalog.warnings)):
+        memory.services.note(catalog, item, desired)
+    return desired
 
 
 def _default_network(stack: str, item: Item) -> Item:

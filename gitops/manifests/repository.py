@@ -51,6 +51,8 @@ class Repository:
     """What was read: shown name to SHA-256 in hex."""
     data_paths: set[Path] = field(default_factory=set)
     """Files and directories that manifests named: they are data, whatever their names end in."""
+    looks: int = 0
+    """How often something of it was looked up or opened."""
 
     def shown(self, path: Path) -> str:
         """A path as people see it: relative to what was given, where it lies near."""
@@ -65,6 +67,7 @@ class Repository:
         Raises:
             Refused: outside of what may be read, or nothing there.
         """
+        self.looks += 1
         if not text or "\0" in text:
             raise Refused("is no path")
         path = Path(directory, os.path.expanduser(text) if text.startswith("~") else text)
@@ -155,6 +158,7 @@ class Repository:
 
     def _open(self, real: Path) -> int:
         """Open a resolved path from its base downwards, following no link."""
+        self.looks += 1
         base = self._base(real)
         if real == base:
             base = base.parent

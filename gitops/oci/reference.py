@@ -6,6 +6,7 @@ or is `localhost`. A default tag is never added silently: the caller asks for it
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,8 @@ DEFAULT_TAG = "latest"
 _LEGACY_DOMAIN = "index.docker.io"
 _OFFICIAL = "library/"
 _MAX_NAME = 255
+REMEMBERED = 20_000
+"""References that need not be parsed again: a plan asks several times for that of each of its services."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|[-]+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
@@ -84,6 +87,7 @@ class Reference:
         return replace(self, tag=None, digest=None)
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
 def parse(text: str) -> Reference:
     """Parse and normalise a reference.
 

@@ -71,8 +71,13 @@ def check_externals(desired: DesiredSet, live: Live) -> None:
         raise errors.InvalidManifest(problems)
 
 
-def refusals(steps: Iterable[Step], desired: DesiredSet, live: Live, removed: Container[str]) -> Iterable[str]:
-    """What can't be carried out: networks in use and volumes that would have to be replaced, ports of others."""
+def refusals(
+    steps: Iterable[Step], specs: Mapping[str, ServiceSpec], live: Live, removed: Container[str]
+) -> Iterable[str]:
+    """What can't be carried out: networks in use and volumes that would have to be replaced, ports of others.
+
+    `specs` are what is sent, by engine name; a service that is sent nothing has its ports already.
+    """
     for step in steps:
         if step.action is not Action.REPLACE:
             continue
@@ -84,9 +89,8 @@ def refusals(steps: Iterable[Step], desired: DesiredSet, live: Live, removed: Co
             yield f"{what}: give the volume another name and move its data"
         elif users := _users(live.networks[step.engine_name], live, removed):
             yield f"{what} while it is used by {', '.join(users)}: give the network another name"
-    wanted = {item.engine_name: item.spec for item in desired.of("Service")}
     staying = {name: service for name, service in live.services.items() if name not in removed}
-    yield from ports.clashes({name: spec for name, spec in wanted.items() if isinstance(spec, ServiceSpec)}, staying)
+    yield from ports.clashes(specs, staying)
 
 
 def changed_modes(steps: Iterable[Step]) -> Iterable[str]:

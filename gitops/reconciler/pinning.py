@@ -6,6 +6,7 @@ A tag is resolved when the text of the manifest changes, not each time: a tag th
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 from gitops import errors
 from gitops.manifests import Desired, DesiredSet
 from gitops.objects.image import AuthConfig, DistributionInspect, ImageSummary
+from gitops.objects.memory import Memory
 from gitops.objects.service import Service, ServiceSpec
 from gitops.oci import reference as references
 from gitops.reconciler.images import Known
@@ -53,28 +55,35 @@ async def pin(
     known: Mapping[str, Known],
     live: Mapping[str, Service],
     credentials: Credentials,
+    remembered: Memory[Desired] | None = None,
 ) -> Pinned:
     """Give every service of `desired` its image by digest, where that can be had.
+
+    `remembered` makes of the same object with the same digest the same object again, from call to call.
 
     Raises:
         errors.InvalidManifest: an image that its registry says it doesn't have, or doesn't give, and the engine has
             none of that name either: no task could ever run it.
     """
-    services = [item for item in desired.of("Service") if _is_service(item)]
+    images = {id(item): _image(item.spec, known) for item in desired.of("Service") if _is_service(item)}
+    services = [item for item in desired.objects if id(item) in images]
     late = {found.name for found in known.values() if found.is_late}
-    wanted = {_image(item.spec, known): _live_image(item, live) for item in services}
-    names = sorted(wanted.keys() - late)
+    wanted = {images[id(item)]: _live_image(item, live) for item in services}
     digests = {found.name or name: found.digest for name, found in known.items()}
-    lookup = _Lookup(client, digests, credentials)
-    found = await asyncio.gather(*(lookup.find(name, wanted[name]) for name in names))
-    pins = dict(zip(names, found, strict=True))
+    pins = {name: _without_asking(name, wanted[name], digests) for name in sorted(wanted.keys() - late)}
+    names = [name for name, found in pins.items() if not found.digest]
+    lookup = _Lookup(client, credentials)
+    pins |= zip(names, await asyncio.gather(*map(lookup.find, names)), strict=True)
     warnings = _warnings(pins)
     pins |= {name: _Pin() for name in late}
-    if problems := [
-        _problem(item, pin.error) for item in services if (pin := pins[_image(item.spec, known)]).is_hopeless
-    ]:
+    if problems := [_problem(item, pin.error) for item in services if (pin := pins[images[id(item)]]).is_hopeless]:
         raise errors.InvalidManifest(problems)
-    return Pinned(replaced(desired, objects=tuple(_pinned(item, pins, known) for item in desired.objects)), warnings)
+    memory: Memory[Desired] = remembered or Memory()
+    sent = {name: _sent(name, found.digest, known.get(name)) for name, found in pins.items()}
+    objects = tuple(
+        memory.of(_with_image, item, sent[images[id(item)]]) if id(item) in images else item for item in desired.objects
+    )
+    return Pinned(replaced(desired, objects=objects), warnings)
 
 
 def _warnings(pins: Mapping[str, _Pin]) -> tuple[str, ...]:
@@ -108,9 +117,14 @@ def _is_service(item: Desired) -> bool:
 def _image(spec: object, known: Mapping[str, Known]) -> str:
     """What a service runs: the name that its manifest gives, or where the Image of that name is pulled from."""
     assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None
-    parsed = references.parse(spec.task_template.container_spec.image)
-    name = parsed.familiar() if parsed.digest else parsed.with_default_tag().familiar()
+    name = _familiar(spec.task_template.container_spec.image)
     return known[name].name or name if name in known else name
+
+
+@functools.lru_cache(maxsize=references.REMEMBERED)
+def _familiar(image: str) -> str:
+    parsed = references.parse(image)
+    return parsed.familiar() if parsed.digest else parsed.with_default_tag().familiar()
 
 
 def _live_image(item: Desired, live: Mapping[str, Service]) -> str:
@@ -132,29 +146,30 @@ class _Pin:
         return not self.digest and not self.is_local and isinstance(self.error, errors.NotFound | errors.Denied)
 
 
+def _without_asking(name: str, live: str, known: Mapping[str, str]) -> _Pin:
+    """The digest of an image whose name says it, that is known, or that the service has now: `live` is its image."""
+    if "@" in name:
+        return _Pin(references.parse(name).digest or "")
+    if digest := known.get(name, ""):
+        return _Pin(digest)
+    return _Pin((references.parse(live).digest or "") if live and bare(live) == name else "")
+
+
 class _Lookup:
     """Finds digests, a few at a time; a registry that can't be reached is not asked again in the same run."""
 
-    def __init__(self, client: Asked, known: Mapping[str, str], credentials: Credentials) -> None:
+    def __init__(self, client: Asked, credentials: Credentials) -> None:
         self._client = client
-        self._known = known
         self._credentials = credentials
         self._slots = asyncio.Semaphore(_PARALLEL)
         self._unreachable: dict[str, errors.GitopsError] = {}
         self._listing = asyncio.Lock()
         self._local: Mapping[str, Sequence[str]] | None = None
 
-    async def find(self, name: str, live: str) -> _Pin:
-        """The digest that `name` stands for, if it can be had. `live` is the image that the service has now."""
-        parsed = references.parse(name)
-        if parsed.digest:
-            return _Pin(parsed.digest)
-        if digest := self._known.get(name, ""):
-            return _Pin(digest)
-        if live and bare(live) == name and (kept := references.parse(live).digest):
-            return _Pin(kept)
+    async def find(self, name: str) -> _Pin:
+        """The digest that `name` stands for, if it can be had."""
         async with self._slots:
-            return await self._ask(name, parsed.domain)
+            return await self._ask(name, references.parse(name).domain)
 
     async def _ask(self, name: str, registry: str) -> _Pin:
         if registry in self._unreachable:
@@ -186,15 +201,15 @@ def _problem(item: Desired, error: errors.GitopsError | None) -> errors.Problem:
     return errors.Problem(item.position.file, line, column, "spec.image", str(error))
 
 
-def _pinned(item: Desired, pins: Mapping[str, _Pin], known: Mapping[str, Known]) -> Desired:
-    if not _is_service(item):
-        return item
-    name = _image(item.spec, known)
-    digest = pins[name].digest
-    text = f"{name}@{digest}" if digest and "@" not in name else name
-    if name in known and known[name].is_id:
-        text = digest
+def _sent(name: str, digest: str, known: Known | None) -> str:
+    """What services are sent for an image."""
+    if known is not None and known.is_id:
+        return digest
+    return f"{name}@{digest}" if digest and "@" not in name else name
+
+
+def _with_image(item: Desired, image: str) -> Desired:
     spec = item.spec
     assert isinstance(spec, ServiceSpec) and spec.task_template.container_spec is not None
-    container = replace(spec.task_template.container_spec, image=text)
+    container = replace(spec.task_template.container_spec, image=image)
     return replaced(item, spec=replace(spec, task_template=replace(spec.task_template, container_spec=container)))

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from gitops.manifests import Desired, DesiredSet, canonical
 from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import Config, Secret
-from gitops.objects.service import Replicated, ServiceMode, ServiceSpec
+from gitops.objects.service import Replicated, Service, ServiceMode, ServiceSpec
 from gitops.reconciler import (
     effects,
     guards,
@@ -32,6 +32,7 @@ from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, causes, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason, Step
+from gitops.reconciler.remembered import Remembered
 
 _VERSIONED = ("Secret", "Config")
 _PAUSED = ("paused", "rollback_paused")
@@ -58,8 +59,8 @@ class Request:
     """Whether more than a share of a stack may go at once."""
 
 
-def make(request: Request, live: Live) -> Plan:
-    """The plan that takes `live` to what is desired.
+def make(request: Request, live: Live, remembered: Remembered | None = None) -> Plan:
+    """The plan that takes `live` to what is desired; `remembered` is what former plans of the same loop left.
 
     Raises:
         errors.Refused: an object that isn't ours has the name of one that should be made.
@@ -67,12 +68,19 @@ def make(request: Request, live: Live) -> Plan:
     """
     guards.check_externals(request.desired, live)
     guards.check_owners(request.desired, live)
-    steps = [_step(item, request, live) for item in request.desired.objects]
+    remembered = remembered or Remembered()
+    names, services = remembered.names(live), remembered.steps
+    steps = [
+        services.of(_service_step, item, live.services.get(item.engine_name), request.baseline.get(item.key), names)
+        if item.kind == "Service"
+        else _step(item, request, live)
+        for item in request.desired.objects
+    ]
     pruned = pruning.pruned(request.desired, request.stacks, () if request.prunes_parts else request.parts)
     steps += pruning.steps(request.desired, pruned, live, request.kept)
     wanted = {item.engine_name: item.spec for item in request.desired.of("Service")}
     specs = {
-        step.engine_name: settled(spec, live)
+        step.engine_name: settled(spec, live.services.get(spec.name))
         for step in steps
         if step.action in (Action.CREATE, Action.UPDATE)
         and isinstance(spec := wanted.get(step.engine_name), ServiceSpec)
@@ -82,7 +90,7 @@ def make(request: Request, live: Live) -> Plan:
     steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live, pruned)
     predicted = prediction.predict(specs, removed, live)
     refused = (
-        *guards.refusals(steps, request.desired, live, removed),
+        *guards.refusals(steps, specs, live, removed),
         *guards.changed_modes(steps),
         *guards.unavailable(steps, specs, predicted.forecast),
         *targets.refusals(request.desired, live.target, len(live.nodes)),
@@ -95,13 +103,14 @@ def make(request: Request, live: Live) -> Plan:
     return Plan(tuple(steps), predicted.unplaced, warnings, refused, predicted.forecast)
 
 
-def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:
-    """`spec` as it will be sent: where the manifest gives no replicas, the live count stays; a forced update too."""
-    service = live.services.get(spec.name)
+def settled(spec: ServiceSpec, service: Service | None) -> ServiceSpec:
+    """`spec` as it will be sent for the live `service`: where the manifest gives no replicas, the live count stays; a
+    forced update too."""
     if service is None:
         return spec
-    template = replace(spec.task_template, force_update=service.spec.task_template.force_update)
-    spec = replace(spec, task_template=template)
+    forced = service.spec.task_template.force_update
+    if spec.task_template.force_update != forced:
+        spec = replace(spec, task_template=replace(spec.task_template, force_update=forced))
     replicated, former = spec.mode.replicated, service.spec.mode.replicated
     is_open = spec.mode == ServiceMode() or (replicated is not None and replicated.replicas is None)
     if former is not None and is_open and former.replicas is not None:
@@ -111,60 +120,92 @@ def settled(spec: ServiceSpec, live: Live) -> ServiceSpec:
 
 def overtaken(request: Request, live: Live) -> list[str]:
     """The services that are not as they were asked for: somebody else changed or removed them since."""
-    found = []
+    found, names = [], live.names
     for item in request.desired.of("Service"):
-        old, new = _forms(item, live)
-        if old is None or fields(old, new):
+        service = live.services.get(item.engine_name)
+        if service is None:
+            found.append(item.engine_name)
+            continue
+        old, new = _service_forms(item, service, names)
+        if old != new and fields(old, new):
             found.append(item.engine_name)
     return found
 
 
 def _step(item: Desired, request: Request, live: Live) -> Step:
-    base = Step(
-        item.kind, item.stack, item.name, item.engine_name, Action.NONE, Reason.SAME, position=str(item.position)
-    )
+    """The step of what is no service."""
+    base = _base(item)
     if item.kind == "Image":
         return imagesteps.step(base, request.known[item.engine_name], live)
     if item.kind in _VERSIONED:
         return _versioned_step(base, item, request, live)
-    applied = request.baseline.get(item.key)
-    old, new = _forms(item, live)
+    applied, old = request.baseline.get(item.key), _live_form(item, live)
     if old is None:
-        note = effects.creation(_service_spec(item)) if item.kind == "Service" else ""
-        reason = Reason.MISSING if applied is None else Reason.REMOVED
-        return replaced(base, action=Action.CREATE, reason=reason, changes=fields({}, new), note=note, after=new)
+        return _creation(base, item, applied, item.canonical)
+    changes = fields(old, item.canonical, applied)
+    if not changes:
+        return base
+    return replaced(
+        base,
+        action=Action.REPLACE,
+        reason=Reason.IMMUTABLE,
+        changes=changes,
+        before=old,
+        after=item.canonical,
+    )
+
+
+def _base(item: Desired) -> Step:
+    return Step(
+        item.kind, item.stack, item.name, item.engine_name, Action.NONE, Reason.SAME, position=str(item.position)
+    )
+
+
+def _live_form(item: Desired, live: Live) -> Mapping[str, Any] | None:
+    """The canonical form of a live network or volume; None where there is none."""
+    if item.kind == "Network":
+        network = live.networks.get(item.engine_name)
+        assert isinstance(item.spec, NetworkCreate)
+        return canonical.network(network, item.spec) if network else None
+    volume = live.volumes.get(item.engine_name)
+    return canonical.volume(volume) if volume else None
+
+
+def _creation(base: Step, item: Desired, applied: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Step:
+    note = effects.creation(_service_spec(item)) if item.kind == "Service" else ""
+    reason = Reason.MISSING if applied is None else Reason.REMOVED
+    return replaced(base, action=Action.CREATE, reason=reason, changes=fields({}, after), note=note, after=after)
+
+
+def _service_step(
+    item: Desired, service: Service | None, applied: Mapping[str, Any] | None, names: canonical.Names
+) -> Step:
+    """The step of a service. It follows from these four alone, so that it is remembered by them."""
+    base = _base(item)
+    if service is None:
+        return _creation(base, item, applied, canonical.service(_service_spec(item), names))
+    old, new = _service_forms(item, service, names)
     changes = fields(old, new, applied)
     if not changes:
-        return _resumed(base, live)
-    base = replaced(base, changes=changes, before=old, after=new)
-    if item.kind != "Service":
-        return replaced(base, action=Action.REPLACE, reason=Reason.IMMUTABLE)
-    note = effects.update(changes, live.services[item.engine_name], _service_spec(item))
+        return _resumed(base, service)
+    note = effects.update(changes, service, _service_spec(item))
     reason = Reason.DRIFTED if causes(changes) == {Cause.DRIFT} else Reason.CHANGED
-    return replaced(base, action=Action.UPDATE, reason=reason, note=note)
+    return replaced(base, action=Action.UPDATE, reason=reason, changes=changes, note=note, before=old, after=new)
 
 
-def _resumed(base: Step, live: Live) -> Step:
+def _resumed(base: Step, service: Service) -> Step:
     """A service whose update was paused is sent the same spec again, which lets the update go on."""
-    service = live.services.get(base.engine_name) if base.kind == "Service" else None
-    if service is None or service.update_status is None or service.update_status.state not in _PAUSED:
+    if service.update_status is None or service.update_status.state not in _PAUSED:
         return base
     return replaced(base, action=Action.UPDATE, reason=Reason.PAUSED, note="its paused update goes on")
 
 
-def _forms(item: Desired, live: Live) -> tuple[Mapping[str, Any] | None, Mapping[str, Any]]:
-    """The canonical forms of the live object, where there is one, and of the desired one."""
-    if item.kind == "Service":
-        assert isinstance(item.spec, ServiceSpec)
-        service = live.services.get(item.engine_name)
-        wanted = canonical.service(settled(item.spec, live), live.names)
-        return (canonical.service(service.spec, live.names) if service else None), wanted
-    if item.kind == "Network":
-        network = live.networks.get(item.engine_name)
-        assert isinstance(item.spec, NetworkCreate)
-        return (canonical.network(network, item.spec) if network else None), item.canonical
-    volume = live.volumes.get(item.engine_name)
-    return (canonical.volume(volume) if volume else None), item.canonical
+def _service_forms(
+    item: Desired, service: Service, names: canonical.Names
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The canonical forms of a live service and of the desired one."""
+    wanted = canonical.service(settled(_service_spec(item), service), names)
+    return canonical.service(service.spec, names), wanted
 
 
 def _versioned_step(base: Step, item: Desired, request: Request, live: Live) -> Step:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gitops.objects.service import EndpointSpec, Service, ServiceSpec
+from gitops.objects.service import EndpointSpec, PortConfig, Service, ServiceSpec
 
 
 class Port(NamedTuple):
@@ -52,7 +52,10 @@ def held(service: Service) -> frozenset[Port]:
 
 def clashes(wanted: Mapping[str, ServiceSpec], staying: Mapping[str, Service]) -> list[str]:
     """A sentence for each port that a service of `wanted` can't have, since another has it and keeps it."""
-    holders = _Holders({name: held(service) for name, service in staying.items() if name not in wanted})
+    numbers = {port.published_port for spec in wanted.values() for port in _ports(spec.endpoint_spec)}
+    holders = _Holders(
+        {name: held(service) for name, service in staying.items() if name not in wanted and _has_any(service, numbers)}
+    )
     found = []
     for name, spec in sorted(wanted.items()):
         ports = published(spec)
@@ -63,6 +66,16 @@ def clashes(wanted: Mapping[str, ServiceSpec], staying: Mapping[str, Service]) -
             ]
         holders.add(name, ports)
     return found
+
+
+def _ports(endpoint: EndpointSpec | None) -> Sequence[PortConfig]:
+    return endpoint.ports if endpoint else ()
+
+
+def _has_any(service: Service, numbers: Set[int]) -> bool:
+    """Whether a live service may have a port of these numbers: a quick look before the careful one."""
+    own = (*_ports(service.spec.endpoint_spec), *service.endpoint.ports)
+    return any(port.published_port in numbers for port in own)
 
 
 def hand_overs(wanted: Mapping[str, ServiceSpec], live: Mapping[str, Service]) -> list[HandOver]:

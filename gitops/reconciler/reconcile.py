@@ -7,10 +7,10 @@ import contextlib
 import hashlib
 import hmac
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 from gitops import client as clients
 from gitops import errors, manifests
@@ -34,11 +34,14 @@ from gitops.reconciler import (
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.recorder import Recorder, is_due, operator
+from gitops.reconciler.remembered import Remembered
 from gitops.reconciler.revisions import Head, Revision
 from gitops.reconciler.sending import Job
 from gitops.reconciler.snapshot import Snapshot
 from gitops.reconciler.source import Source, part_of, revision
 from gitops.reconciler.waiting import Report, Update
+
+T = TypeVar("T")
 
 DEFAULT_TIMEOUT_S = 600.0
 """How long an apply waits for its services: a rolling update of a dozen tasks with a delay takes minutes."""
@@ -104,6 +107,8 @@ class Reconciler:
         self._client = client
         self._options = options
         self._images = images.Images()
+        self._manifests = manifests.LoadMemory()
+        self._remembered = Remembered()
 
     async def prepare(self, source: Source) -> Prepared:
         """Load the manifests of `source`, read the live state, and plan.
@@ -113,18 +118,25 @@ class Reconciler:
             errors.Refused: an empty set, a stack of another source, an object that isn't ours.
             errors.NotInSwarm, errors.Unavailable: the engine.
         """
-        desired = await asyncio.to_thread(self._load, source)
-        known = await asyncio.to_thread(self._images.resolve, desired.of("Image"))
-        seen = await live.read(self._client, self._image_names(desired))
+        self._remembered.begin()
+        # The engine answers while the manifests are read; if they are broken, its answer isn't waited for.
+        async with _begun(live.read(self._client, ())) as reading:
+            desired = await asyncio.to_thread(self._load, source)
+            known = await asyncio.to_thread(self._images.resolve, desired.of("Image"))
+            seen = await reading
+        seen = replace(seen, images=await live.images(self._client, self._image_names(desired)))
         seen = await self._with_recorded_images(seen, source)
         known = targets.adapt(known, desired.of("Image"), seen.images, seen.target)
         request = requested(desired, seen, source, self._options)
-        pinned = await pinning.pin(self._client, desired, known, seen.services, credentials.for_image)
+        pinned = await pinning.pin(
+            self._client, desired, known, seen.services, credentials.for_image, self._remembered.pinned
+        )
         key = _fingerprint(self._options.load.secret_key)
         warnings = (*request.warnings, *pinned.warnings, *_other_keys(desired, seen, request.stacks, key))
         request = replace(request, desired=pinned.desired, known=known, warnings=warnings)
-        plan = planner.make(request, seen)
-        return _without_expired(Prepared(source, self._revision(source, desired), request, seen, plan, key))
+        plan = planner.make(request, seen, self._remembered)
+        prepared = Prepared(source, self._revision(source, desired), request, seen, plan, key)
+        return _without_expired(prepared, self._remembered)
 
     async def revision(self, source: Source) -> str:
         """The name of the state that the manifests of `source` have now.
@@ -139,7 +151,7 @@ class Reconciler:
         return revision(source, desired.files_read, self._options.load.secret_key if desired.of("Secret") else b"")
 
     def _load(self, source: Source) -> manifests.DesiredSet:
-        return load(source, self._options.load)
+        return load(source, self._options.load, self._manifests)
 
     async def prepare_rollback(self, stack: str, number: int | None = None) -> Prepared:
         """Plan the way back to a kept revision of a stack; without a number to the last healthy one before the present.
@@ -164,9 +176,9 @@ class Reconciler:
             desired, known, stacks, baseline=baseline(stacks, seen), kept=kept, allows_deletes=True
         )
         heads = {stack: target.head for stack, target in chosen.items()}
-        plan, origin = planner.make(request, seen), rollback.source(heads, seen)
+        plan, origin = planner.make(request, seen, self._remembered), rollback.source(heads, seen)
         state = next(iter(heads.values())).revision
-        return _without_expired(Prepared(origin, state, request, seen, plan, rollback=heads))
+        return _without_expired(Prepared(origin, state, request, seen, plan, rollback=heads), self._remembered)
 
     async def apply(self, prepared: Prepared, report: Report) -> None:
         """Carry out a plan and record how it ended. A state of the manifests that failed is recorded as held.
@@ -210,7 +222,8 @@ class Reconciler:
         found = {**prepared.live.images, **await live.images(self._client, names)}
         seen = replace(prepared.live, images=found)
         request = latedigests.settled(prepared.request, found, seen.target)
-        return _without_expired(replace(prepared, request=request, live=seen, plan=planner.make(request, seen)))
+        plan = planner.make(request, seen, self._remembered)
+        return _without_expired(replace(prepared, request=request, live=seen, plan=plan), self._remembered)
 
     async def _carry_out(self, prepared: Prepared, report: Report, held: lease.Lease) -> None:
         recorder = Recorder(self._client, prepared, held.fence)
@@ -295,9 +308,11 @@ class Reconciler:
         return seen
 
 
-def load(source: Source, options: manifests.LoadOptions) -> manifests.DesiredSet:
+def load(
+    source: Source, options: manifests.LoadOptions, memory: manifests.LoadMemory | None = None
+) -> manifests.DesiredSet:
     """Read the manifests; those of a clone read files of that clone only, wherever it lies on this host."""
-    return manifests.load(source.path, replace(options, root=source.root) if source.root else options)
+    return manifests.load(source.path, replace(options, root=source.root) if source.root else options, memory)
 
 
 def requested(desired: manifests.DesiredSet, seen: live.Live, source: Source, options: Options) -> planner.Request:
@@ -408,15 +423,29 @@ def _holder() -> str:
     return f"{operator()} (process {os.getpid()})"
 
 
-def _without_expired(prepared: Prepared) -> Prepared:
+@contextlib.asynccontextmanager
+async def _begun(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """A task that goes on beside the body; it doesn't outlive it."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # the body's to have read
+
+
+def _without_expired(prepared: Prepared, remembered: Remembered) -> Prepared:
     """The plan with the versions that go with revisions which the new one pushes out: of this plan, not of the next."""
     request, seen = prepared.request, prepared.live
     due = [stack for stack in prepared.stacks if is_due(prepared, stack)]
-    remaining = retention.kept_after(seen, request.stacks & request.desired.stacks.keys(), request, due)
+    remaining = retention.kept_after(seen, request.stacks & request.desired.stacks.keys(), request, due, remembered)
     if remaining == request.kept:
         return prepared
     request = replace(request, kept=remaining)
-    return replace(prepared, request=request, plan=planner.make(request, seen))
+    return replace(prepared, request=request, plan=planner.make(request, seen, remembered))
 
 
 def _held_after(prepared: Prepared) -> str:

@@ -11,6 +11,7 @@ from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome
+from gitops.reconciler.remembered import Remembered
 from gitops.reconciler.revisions import Head, Revision, Stored
 from gitops.reconciler.versions import Kept
 
@@ -22,22 +23,34 @@ def kept(seen: Live, stacks: Collection[str]) -> Kept:
     return _named(item for stack in stacks for item in seen.revisions.get(stack, ()))
 
 
-def kept_after(seen: Live, stacks: Collection[str], request: planner.Request, due: Collection[str]) -> Kept:
+def kept_after(
+    seen: Live,
+    stacks: Collection[str],
+    request: planner.Request,
+    due: Collection[str],
+    remembered: Remembered | None = None,
+) -> Kept:
     """What they will name once an apply has ended well and has written a revision of each stack of `due`."""
     found: list[Revision] = []
     for stack in stacks:
         present = list(seen.revisions.get(stack, ()))
-        if stack in due and stack in request.desired.stacks and present:
-            coming = _coming(stack, present, request)
+        # Most sets have no versions of anything, so that it makes no difference which of their revisions stay.
+        if stack in due and stack in request.desired.stacks and _named(present):
+            coming = _coming(stack, present, request, remembered or Remembered())
             present = [item for item in revisions.kept([coming, *present]) if item is not coming]
         found += present
     return _named(found)
 
 
-def _coming(stack: str, present: list[Revision], request: planner.Request) -> Revision:
-    body = stored.planned(request, Plan(()), stack, present)
-    number = present[0].number + 1
-    return Revision(Head(stack, number, outcome=Outcome.APPLIED, digest=revisions.digest(body)), Config())
+def _coming(stack: str, present: list[Revision], request: planner.Request, remembered: Remembered) -> Revision:
+    body = stored.planned(request, Plan(()), stack, present, remembered.stored)
+    head = Head(
+        stack,
+        present[0].number + 1,
+        outcome=Outcome.APPLIED,
+        digest=revisions.digest(body, remembered.digested),
+    )
+    return Revision(head, Config())
 
 
 def _named(found: Iterable[Revision]) -> Kept:

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from gitops import client as clients
 from gitops import errors
 from gitops.objects import base, labels
+from gitops.objects.memory import Memory
 from gitops.objects.secret import Config, ConfigSpec
 from gitops.reconciler.record import Outcome, shortened
 
@@ -171,12 +172,17 @@ def _decoded(data: bytes) -> Body:
     return msgspec.json.decode(zlib.decompress(data), type=Body)
 
 
-def digest(body: Body) -> str:
+def digest(body: Body, remembered: Memory[bytes] | None = None) -> str:
     """SHA-256 over what the objects are asked to be; where they stand in their files says nothing."""
+    memory: Memory[bytes] = remembered or Memory()
     state = hashlib.sha256()
     for item in sorted(body.objects, key=lambda item: item.key):
-        state.update(msgspec.json.encode([item.kind, item.engine_name, item.canonical, item.image], order="sorted"))
+        state.update(memory.of(_digested, item))
     return state.hexdigest()
+
+
+def _digested(item: Stored) -> bytes:
+    return msgspec.json.encode([item.kind, item.engine_name, item.canonical, item.image], order="sorted")
 
 
 def config_name(stack: str, number: int, chunk: int = 0) -> str:

@@ -235,7 +235,7 @@ class Sender:
         service = seen
         for _ in range(_RETRIES):
             try:
-                sent = planner.settled(spec, Live(services={service.spec.name: service}))
+                sent = planner.settled(spec, service)
                 await self._client.update_service(service.id, service.version.index, sent, auth=auth)
                 return
             except errors.NotFound as error:

@@ -19,6 +19,7 @@ from gitops.manifests import Desired, DesiredSet, ImageSource, Position, Spec, S
 from gitops.manifests.desired import Dependency
 from gitops.objects import base
 from gitops.objects.container import VolumeCreate
+from gitops.objects.memory import Memory
 from gitops.objects.network import NetworkCreate
 from gitops.objects.secret import ConfigSpec, SecretSpec
 from gitops.objects.service import ServiceSpec
@@ -41,23 +42,37 @@ _CHANGES = 200
 _PATHS = 20
 
 
-def body(desired: DesiredSet, known: Mapping[str, Known], plan: Plan, stack: str) -> Body:
+def body(
+    desired: DesiredSet,
+    known: Mapping[str, Known],
+    plan: Plan,
+    stack: str,
+    remembered: Memory[Stored] | None = None,
+) -> Body:
     """What a revision of `stack` holds of a set whose images are pinned, and of the plan that was made for it."""
     settings = desired.stacks.get(stack)
+    memory: Memory[Stored] = remembered or Memory()
+    mine = [item for item in desired.objects if item.stack == stack]
     return Body(
-        objects=[_stored(item, known.get(item.engine_name)) for item in desired.objects if item.stack == stack],
+        objects=[memory.of(_stored, item, known.get(item.engine_name)) for item in mine],
         changes=_changes(plan, stack),
         externals=[_stored(item, None) for item in desired.externals if item.stack == stack],
         settings=_settings(settings) if settings else {},
     )
 
 
-def planned(request: planner.Request, plan: Plan, stack: str, present: Sequence[Revision]) -> Body:
+def planned(
+    request: planner.Request,
+    plan: Plan,
+    stack: str,
+    present: Sequence[Revision],
+    remembered: Memory[Stored] | None = None,
+) -> Body:
     """What the next revision of `stack` holds; `present` are those that there are, newest first.
 
     Where the manifests are a part of the stack's source, the rest stays as it was applied last.
     """
-    found = body(request.desired, request.known, plan, stack)
+    found = body(request.desired, request.known, plan, stack, remembered)
     if stack not in request.parts or request.prunes_parts:
         return found
     healthy = [item for item in present if item.head.is_healthy]

@@ -7,6 +7,7 @@ record is nobody's business.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,19 +35,27 @@ class Use:
 
 def used(specs: Iterable[ServiceSpec | None]) -> Use:
     """The use that these specs, present and previous ones, make of images."""
-    found, names = set(), set()
+    found: set[str] = set()
+    names: set[str] = set()
     for spec in specs:
         container = spec.task_template.container_spec if spec else None
         if container is None or not container.image:
             continue
-        parsed = references.parse(container.image)
-        if digests.is_digest(container.image):
-            found.add(container.image)
-        elif parsed.digest:
-            found.add(f"{parsed.familiar_name}@{parsed.digest}")
-        else:
-            names.add(parsed.with_default_tag().familiar())
-    return Use(frozenset(found), frozenset(names))
+        version, name = _named(container.image)
+        found.add(version)
+        names.add(name)
+    return Use(frozenset(found) - {""}, frozenset(names) - {""})
+
+
+@functools.lru_cache(maxsize=references.REMEMBERED)
+def _named(image: str) -> tuple[str, str]:
+    """`name@digest` or an id, or else `name:tag`: one of the two is empty."""
+    parsed = references.parse(image)
+    if digests.is_digest(image):
+        return image, ""
+    if parsed.digest:
+        return f"{parsed.familiar_name}@{parsed.digest}", ""
+    return "", parsed.with_default_tag().familiar()
 
 
 def after(

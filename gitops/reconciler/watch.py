@@ -84,6 +84,7 @@ class Watch:
         """Pass after pass over one connection, until an error."""
         try:
             async with self._connect() as client, asyncio.TaskGroup() as group:
+                client.keep_listings()
                 events = group.create_task(self._listen(client))
                 try:
                     reconciler = Reconciler(client, self._options.reconcile)

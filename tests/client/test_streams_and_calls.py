@@ -236,3 +236,26 @@ async def test_an_error_frame_is_raised() -> None:
 )
 def test_a_reference_is_sent_in_two_parts(reference: str, parts: tuple[str, str]) -> None:
     assert split_reference(reference) == parts
+
+
+async def test_kept_listings_give_the_same_objects_as_long_as_their_json_is_the_same(serve: Serve) -> None:
+    answers = [
+        [{"ID": "a", "Spec": {"Name": "one"}}, {"ID": "b", "Spec": {"Name": "two"}}],
+        [{"ID": "b", "Spec": {"Name": "two"}}, {"ID": "a", "Spec": {"Name": "changed"}}, {"ID": "c"}],
+        [],
+    ]
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(answers[0])
+
+    async with client.connect(await serve(handler)) as engine:
+        assert (await engine.services())[0] is not (await engine.services())[0]
+        engine.keep_listings()
+        first, second = await engine.services(), await engine.services()
+        assert first == second and all(one is other for one, other in zip(first, second, strict=True))
+        answers.pop(0)
+        changed = await engine.services()
+        assert [item.id for item in changed] == ["b", "a", "c"] and changed[0] is first[1]
+        assert changed[1].spec.name == "changed"
+        answers.pop(0)
+        assert await engine.services() == []

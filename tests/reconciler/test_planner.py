@@ -123,7 +123,7 @@ def test_a_forced_update_by_hand_is_no_difference_and_is_kept() -> None:
     forced = replace(forced, task_template=replace(forced.task_template, force_update=3))
     seen = live(services={"app_web": Service(id="s1", spec=forced)})
     assert not plan((service(),), seen).changed
-    assert planner.settled(spec(), seen).task_template.force_update == 3
+    assert planner.settled(spec(), seen.services["app_web"]).task_template.force_update == 3
 
 
 def test_networks_are_compared_by_name_though_the_live_spec_has_ids() -> None:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from gitops import errors
 from gitops.manifests import canonical, extensions
-from gitops.manifests.catalog import DEFAULT_NETWORK, Catalog, Item, owner_labels
+from gitops.manifests.catalog import Catalog, Item, owner_labels
 from gitops.manifests.convert import dependencies, mounts
 from gitops.manifests.convert.common import desired, healthcheck
 from gitops.manifests.convert.environment import environment
 from gitops.manifests.convert.security import privileges
-from gitops.manifests.desired import Desired
+from gitops.manifests.desired import DEFAULT_NETWORK, Desired
 from gitops.manifests.kinds import deploy as deploy_kind
 from gitops.manifests.kinds import service as kind
 from gitops.manifests.problems import Issue

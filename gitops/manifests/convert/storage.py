@@ -108,6 +108,7 @@ def host_refusal(catalog: Catalog, path: str) -> tuple[str, str] | None:
     """Why a path of the host may not be mounted; None if it may."""
     if catalog.options.allow_host:
         return None
+    catalog.looks += 1
     real = Path(os.path.realpath(path))
     if any(real.is_relative_to(allowed) for allowed in catalog.options.allow_host_paths):
         return None
