@@ -33,11 +33,11 @@ def tls(make_host: Make, ca: Any) -> Any:
     return host
 
 
-def docker(host: Any, directory: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def docker(host: Any, directory: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     files = [f"--tlscacert={directory}/ca.pem", f"--tlscert={directory}/cert.pem", f"--tlskey={directory}/key.pem"]
     environment = ("env", "-u", "DOCKER_HOST")
     done: subprocess.CompletedProcess[str] = host.run(
-        *environment, "docker", "--tlsverify", *files, "-H", URL, *arguments, check=check
+        *environment, "docker", "--tlsverify", *files, "-H", URL, *arguments, **options
     )
     return done
 
@@ -49,10 +49,26 @@ def test_the_docker_cli_works_by_mutual_tls(tls: Any, ca: Any, archive: Callable
     assert docker(tls, mine, "wait", "one").stdout == "0\n"
     assert docker(tls, mine, "logs", "--follow", "one").stdout.splitlines() == [*map(str, range(1, 50001)), "done"]
     docker(tls, mine, "rm", "one")
+    _use_streams(tls, mine)
     # The local socket is there beside it.
     assert "running" in tls.gitops("engine", "status", "--run-root", tls.run_root).stdout
     ours = tls.run("env", f"GITOPS_HOST={URL}", f"GITOPS_CERT_PATH={mine}", BIN / "gitops", "version").stdout
     assert "engine none" not in ours
+
+
+def _use_streams(host: Any, mine: Path) -> None:
+    """Without input the CLI closes its direction at once: the output must come nevertheless, and the exit code."""
+    docker(host, mine, "run", "-d", "--init", "--name", "two", "app:1", "sleep", "600")
+    for number in range(4):
+        done = docker(
+            host, mine, "exec", "two", "sh", "-c", f"sleep 0.1; echo out; echo err >&2; exit {number}", check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (number, "out\n", "err\n")
+    assert docker(host, mine, "exec", "two", "seq", "1", "200000").stdout.splitlines()[-1] == "200000"
+    text = "".join(f"line {number}\n" for number in range(50_000))
+    assert docker(host, mine, "exec", "-i", "two", "cat", stdin=text).stdout == text
+    assert docker(host, mine, "run", "--rm", "-i", "app:1", "cat", stdin="once\n").stdout == "once\n"
+    docker(host, mine, "rm", "-f", "two")
 
 
 def test_clients_without_a_certificate_of_the_authority_stay_outside(tls: Any, ca: Any, authority: Make) -> None:
