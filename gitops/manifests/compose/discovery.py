@@ -17,11 +17,14 @@ _SECTIONS = frozenset(("networks", "volumes", "secrets", "configs"))
 _CERTAIN = frozenset(("services", "include"))
 _OTHERS = frozenset(("version", "name", "models"))
 _KEY = re.compile(r"^(?:\{[ \t]*)?[\"']?([A-Za-z_][A-Za-z0-9_.-]*)[\"']?[ \t]*:(?=\s|$)", re.MULTILINE)
+_FIRST = re.compile(r"^(?:services|include):(?=\s|$)", re.MULTILINE)
 _FORBIDDEN = re.compile(r"[^a-z0-9_-]")
 
 
 def looks_like(text: str) -> bool:
     """Whether a text is a Compose file: it has sections of one, and says nowhere that it is of a kind."""
+    if "kind" not in text and "apiVersion" not in text and _FIRST.search(text):
+        return True
     keys = set(_KEY.findall(text))
     if "kind" in keys or "apiVersion" in keys:
         return False

@@ -167,7 +167,8 @@ def _default_stack(group: _Group, options: LoadOptions, variables: Variables) ->
     if options.project_name:
         return options.project_name
     for file in reversed(group.files):
-        written = _NAME.search(file.source.text)
+        text = file.source.text
+        written = _NAME.search(text) if text.startswith("name:") or "\nname:" in text else None
         if written:
             return written[1]
     asked = discovery.project_name(variables.get("COMPOSE_PROJECT_NAME") or "")

@@ -178,11 +178,13 @@ def list_of(item: Shape, *, is_unique: bool = False) -> Shape:
     def check(value: list[Any], path: Path, report: Report) -> Any:
         if is_unique:
             _unique(value, path, report)
-        return [
-            checked
-            for index, each in enumerate(value)
-            if (checked := item.check(each, (*path, index), report)) is not DROPPED
-        ]
+        by_type, result = item.by_type, []
+        for index, each in enumerate(value):
+            # Most values are judged by their type alone, and need no path to say so.
+            checked = each if by_type.get(type(each), DROPPED) is None else item.check(each, (*path, index), report)
+            if checked is not DROPPED:
+                result.append(checked)
+        return result
 
     return Shape({list: check}, "a list", inner=item)
 
@@ -207,6 +209,7 @@ NAMES = r"^[a-zA-Z0-9._-]+$"
 def map_of(value_shape: Shape, names: str = "", *, is_open: bool = False) -> Shape:
     """A map whose keys people choose, by a pattern if one is given; `is_open`: other keys hold what they like."""
     compiled = re.compile(names) if names else None
+    by_type = value_shape.by_type
 
     def check(value: dict[str, Any], path: Path, report: Report) -> Any:
         result = {}
@@ -216,7 +219,8 @@ def map_of(value_shape: Shape, names: str = "", *, is_open: bool = False) -> Sha
                     reason = "letters, digits, dots, dashes and underscores only" if compiled else "a name is missing"
                     report.issues.append(Issue((*path, name), "can't be a name here", reason, on_key=True))
                 continue
-            checked = value_shape.check(each, (*path, name), report)
+            is_done = by_type.get(type(each), DROPPED) is None
+            checked = each if is_done else value_shape.check(each, (*path, name), report)
             if checked is not DROPPED:
                 result[name] = checked
         return result
@@ -238,6 +242,9 @@ def fields(
                     report.issues.append(_unknown(table, name, (*path, name), has_extensions))
                 continue
             status = key.status
+            if (status == "honoured" or status == "emulated") and key.shape.by_type.get(type(each), DROPPED) is None:
+                result[name] = each
+                continue
             if status == "warned" or status == "meaningless":
                 # What stands below says no more than the key itself.
                 checked = key.shape.check(each, (*path, name), Report(report.issues))

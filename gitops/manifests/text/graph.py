@@ -125,7 +125,29 @@ def _is_shallow(text: str) -> bool:
     """
     if any(mark in text for mark in _OTHER_BREAKS) or _INDENTED.search("\n" + text):
         return False
-    return all(part.count("[") + part.count("{") <= _MAX_BRACKETS for part in _NEXT_DOCUMENT.split(text))
+    return all(flow_depth(part) <= _MAX_BRACKETS for part in _NEXT_DOCUMENT.split(text))
+
+
+_QUOTED = r"""(?:"[^"\\\[\]{}\n]*+"|'[^'\[\]{}\n]*+')\x20*+"""
+_PLAIN = r"""[^\[\]{}"'#\n,\x20][^\[\]{}"'#\n,]*+"""
+_ITEM = rf"(?:(?:[\w.-]++:\x20++)?+{_QUOTED}|{_PLAIN})"
+_FLAT = re.compile(rf"[\[{{]\x20*+(?:{_ITEM}(?:,\x20*+{_ITEM})*+)?+,?\x20*+[\]}}]", re.ASCII)
+"""A list or map in one line that holds none: if its bracket is one, it closes here, for all that stands in it are plain
+texts or whole quoted ones; and if its bracket is none, no other one is lost by taking it out."""
+_FLAT_DEPTH = 2
+"""A list of `key: value` holds maps without brackets."""
+_FLAT_PASSES = 2
+"""What holds only what was taken out is flat, too."""
+
+
+def flow_depth(text: str) -> int:
+    """How deep collections in brackets may nest in a document, at most: a rough bound."""
+    depth = 0
+    for _ in range(_FLAT_PASSES):
+        if (count := text.count("[") + text.count("{")) <= _MAX_BRACKETS - depth:
+            return depth + count
+        text, depth = _FLAT.sub("", text), depth + _FLAT_DEPTH
+    return depth + text.count("[") + text.count("{")
 
 
 def decode(data: bytes) -> str:
