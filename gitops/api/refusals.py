@@ -54,6 +54,18 @@ def check_container(data: bytes) -> None:
         raise errors.Invalid(f"unknown or invalid runtime name: {runtime}")
 
 
+def check_update(data: bytes) -> None:
+    """Refuse the body of a container's update where it asks for what isn't there, or can't change.
+
+    Raises:
+        errors.Unsupported: names the first such field.
+    """
+    body = _object(data)
+    for name in ("CpuRealtimePeriod", "CpuRealtimeRuntime", "KernelMemory"):
+        if body.get(name):
+            raise errors.Unsupported(f"{name} is not supported by this engine")
+
+
 def check_service(data: bytes) -> None:
     """Refuse a service's spec where it asks for what isn't there.
 

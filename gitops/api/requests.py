@@ -18,6 +18,10 @@ from gitops.objects.image import AuthConfig
 T = TypeVar("T")
 Filters = dict[str, list[str]]
 
+_UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_SPAN_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
+_SPAN = re.compile(rf"(?:{_SPAN_PART.pattern})+")
+_DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?))?")
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _MOST = 2**63
 # Longer ones can't be meant, and Python takes its time for very long ones.
@@ -67,6 +71,16 @@ def moment(text: str, name: str) -> int:
 def _short(text: str) -> str:
     """What may be repeated in a message."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def past(text: str, name: str, now_ns: int) -> int:
+    """Nanoseconds since the epoch of a moment as people write it: `1h30m` ago, a date, seconds, an RFC 3339 time."""
+    if _SPAN.fullmatch(text):
+        spans = [(float(number), unit) for number, unit in _SPAN_PART.findall(text)]
+        return now_ns - int(sum(number * _UNITS_NS[unit] for number, unit in spans))
+    if date := _DATE.fullmatch(text):
+        return base.parse_time(f"{date[1]}T{(date[2] or '00:00').ljust(6, ':').ljust(8, '0')}Z")
+    return moment(text, name)
 
 
 def filters(request: web.Request, allowed: Collection[str]) -> Filters:

@@ -19,8 +19,6 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("GET", "/images/search", "docker search"),
     ("POST", "/images/prune", "docker image prune"),
     ("GET", "/images/{name:.+}/get", "docker save"),
-    ("POST", "/containers/prune", "docker container prune"),
-    ("POST", "/containers/{container}/update", "docker update"),
     ("PUT", "/volumes/{name}", "cluster volumes"),
     ("POST", "/swarm/join", "joining a swarm"),
     ("POST", "/swarm/unlock", "locked swarms"),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gitops import errors
 from gitops.config import EngineConfig
-from gitops.engine import mountinfo
+from gitops.engine import diskusage, mountinfo
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
 from gitops.objects import base
@@ -32,7 +32,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _OPTIONS = frozenset({"type", "o", "device"})
 _REMOVING = ".removing-"
 _MOUNT_TIMEOUT_S = 60.0
-_FILTERS = frozenset({"name", "label", "driver", "dangling", "all"})
+_FILTERS = frozenset({"name", "label", "label!", "driver", "dangling", "all"})
 
 
 def anonymous_name() -> str:
@@ -169,7 +169,7 @@ class VolumeService:
         for volume in self.list(wanted):
             if self.users(volume.name) or not (everything or ANONYMOUS_LABEL in (volume.labels or {})):
                 continue
-            freed += await asyncio.to_thread(_disk_usage, self._root / volume.name)
+            freed += await asyncio.to_thread(diskusage.of, self._root / volume.name)
             try:
                 await self.remove(volume.name, force=True)
             except errors.Conflict:
@@ -235,11 +235,12 @@ class VolumeService:
             "name": lambda value: value in row.name,
             "driver": lambda value: value == row.driver,
             "label": lambda value: _has_label(labels, value),
+            "label!": lambda value: not _has_label(labels, value),
             "dangling": lambda value: (value.lower() in ("1", "true")) == (not self.users(row.name)),
         }
         # Labels must all match, other filters one of their values.
         return all(
-            (all if key == "label" else any)(tests[key](value) for value in values)
+            (all if key.startswith("label") else any)(tests[key](value) for value in values)
             for key, values in filters.items()
             if key in tests and values
         )
@@ -298,18 +299,3 @@ def _run(command: Sequence[str], what: str) -> None:
         raise errors.RuntimeFailure(f"can't {what}: {error}") from error
     if done.returncode != 0:
         raise errors.RuntimeFailure(f"can't {what}: {done.stderr.strip() or done.returncode}")
-
-
-def _disk_usage(path: Path) -> int:
-    total, todo = 0, [str(path)]
-    while todo:
-        try:
-            with os.scandir(todo.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            continue  # gone meanwhile, or deeper than a path can say
-    return total

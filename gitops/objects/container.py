@@ -255,6 +255,8 @@ class ContainerInspect(Full, frozen=True):
     app_armor_profile: str = ""
     exec_ids: list[str] | None = msgspec.field(name="ExecIDs", default=None)
     graph_driver: dict[str, Any] = msgspec.field(default_factory=dict)
+    size_rw: int | msgspec.UnsetType = msgspec.UNSET
+    size_root_fs: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class PortSummary(Wire, frozen=True):
@@ -282,6 +284,9 @@ class ContainerSummary(Full, frozen=True):
     host_config: dict[str, str] = msgspec.field(default_factory=dict)
     network_settings: dict[str, dict[str, EndpointSettings]] = msgspec.field(default_factory=dict)
     mounts: list[MountPoint] = msgspec.field(default_factory=list)
+    size_rw: int | msgspec.UnsetType = msgspec.UNSET
+    """Bytes of its own layer, and with its image's; where they were asked for."""
+    size_root_fs: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class FileChange(Full, frozen=True):

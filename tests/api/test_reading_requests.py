@@ -100,3 +100,24 @@ def test_credentials_are_read_in_either_base64_alphabet() -> None:
 @pytest.mark.parametrize("text", ["e30=", "e30", "", "!!!", "bm90IGpzb24="])
 def test_credentials_that_say_nothing_count_as_anonymous(text: str) -> None:
     assert _auth(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("90s", 10_000 * 10**9 - 90 * 10**9),
+        ("1h30m", 10_000 * 10**9 - 5_400 * 10**9),
+        ("1.5s", 10_000 * 10**9 - 1_500_000_000),
+        ("1970-01-02", 86_400 * 10**9),
+        ("1970-01-01T01:00", 3_600 * 10**9),
+        ("1970-01-01T00:00:01Z", 10**9),
+        ("7", 7 * 10**9),
+    ],
+)
+def test_a_moment_in_the_past_is_read_as_people_write_it(text: str, wanted: int) -> None:
+    assert requests.past(text, "until", 10_000 * 10**9) == wanted
+
+
+def test_a_moment_that_is_none_of_these_is_refused() -> None:
+    with pytest.raises(errors.Invalid, match="invalid value"):
+        requests.past("yesterday", "until", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -13,7 +13,7 @@ from gitops import errors
 from gitops.api import answers, networks, processes, refusals, requests
 from gitops.api.context import engine_of, stream, swarm_of
 from gitops.objects import wire
-from gitops.objects.container import ContainerCreate
+from gitops.objects.container import ContainerCreate, ContainerInspect, ContainerSummary, HostConfig
 
 _FILTERS = (
     "ancestor",
@@ -33,6 +33,7 @@ _FILTERS = (
     "volume",
 )
 _CONDITIONS = ("not-running", "next-exit", "removed")
+T = TypeVar("T", ContainerInspect, ContainerSummary)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -44,12 +45,29 @@ async def list_containers(request: web.Request) -> web.Response:
         limit=limit if limit and limit > 0 else None,
         filters=requests.filters(request, _FILTERS),
     )
-    return answers.json(found)
+    return answers.json([await _sized(request, item) for item in found])
 
 
 async def inspect(request: web.Request) -> web.Response:
     """`docker inspect`."""
-    return answers.json(engine_of(request).containers.get(_container(request)))
+    return answers.json(await _sized(request, engine_of(request).containers.get(_container(request))))
+
+
+async def _sized(request: web.Request, item: T) -> T:
+    """With its sizes, where they are asked for."""
+    if not requests.switch(request, "size"):
+        return item
+    own, whole = await engine_of(request).containers.trees.sizes(item.id)
+    return replace(item, size_rw=own, size_root_fs=whole)
+
+
+async def update(request: web.Request) -> web.Response:
+    """`docker update`: the fields of a HostConfig that name limits, and the restart policy."""
+    data = await requests.raw_body(request)
+    refusals.check_update(data)
+    wanted = wire.decode_request(data, HostConfig)
+    warnings = await engine_of(request).containers.updating.update(_container(request), wanted)
+    return answers.json({"Warnings": warnings})
 
 
 async def create(request: web.Request) -> web.Response:
@@ -192,6 +210,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "/containers/{container}/pause", pause),
     ("POST", "/containers/{container}/unpause", unpause),
     ("POST", "/containers/{container}/rename", rename),
+    ("POST", "/containers/{container}/update", update),
     ("POST", "/containers/{container}/wait", wait),
     ("DELETE", "/containers/{container}", remove),
 ]

@@ -6,14 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gitops import errors
 from gitops.api import answers, networks, requests
 from gitops.api.context import engine_of, swarm_of
 from gitops.objects.container import EndpointSettings
 from gitops.objects.network import NetworkConnect, NetworkCreate, NetworkDisconnect, NetworkResource
 
 _FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
-_PRUNE_FILTERS = ("label", "label!", "until")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -70,23 +68,6 @@ async def disconnect(request: web.Request) -> web.Response:
     return answers.empty(200)
 
 
-async def prune(request: web.Request) -> web.Response:
-    """`docker network prune`: networks of one's own that nothing uses."""
-    filters = requests.filters(request, _PRUNE_FILTERS)
-    if set(filters) - {"label"}:
-        raise errors.Unsupported("pruning networks by `until` or `label!` is not supported by this engine")
-    service = engine_of(request).networks
-    removed = []
-    for item in service.list({**filters, "type": ["custom"], "dangling": ["true"], "scope": ["local"]}):
-        try:
-            await service.remove(item.id)
-        except errors.GitopsError:
-            # Taken into use meanwhile: then it isn't to be pruned.
-            continue
-        removed.append(item.name)
-    return answers.json({"NetworksDeleted": removed})
-
-
 def _find(request: web.Request, scope: str) -> NetworkResource:
     return networks.find(engine_of(request), swarm_of(request), request.match_info["network"], scope)
 
@@ -94,7 +75,6 @@ def _find(request: web.Request, scope: str) -> NetworkResource:
 ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/networks", list_networks),
     ("POST", "/networks/create", create),
-    ("POST", "/networks/prune", prune),
     ("GET", "/networks/{network}", inspect),
     ("POST", "/networks/{network}/connect", connect),
     ("POST", "/networks/{network}/disconnect", disconnect),

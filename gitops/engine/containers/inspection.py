@@ -23,7 +23,7 @@ from gitops.objects.container import (
 )
 from gitops.objects.mount import MountPoint
 
-_FILTERS = "ancestor before exited expose health id is-task label name network publish since status volume"  # Docker's
+_FILTERS = "ancestor before exited expose health id is-task label label! name network publish since status volume"
 _STATES = (record.CREATED, record.RUNNING, record.PAUSED, record.RESTARTING, record.REMOVING, record.EXITED, "dead")
 
 
@@ -216,7 +216,7 @@ def selected(
         for container in containers
         if all(
             # Labels must all match, of the other filters' values one.
-            (all if key == "label" else any)(tests[key](container, value) for value in values)
+            (all if key.startswith("label") else any)(tests[key](container, value) for value in values)
             for key, values in filters.items()
             if values
         )
@@ -237,6 +237,7 @@ def _tests(
         "id": lambda one, value: one.id.startswith(value),
         "is-task": lambda one, value: one.record.gateway_leg == (value.lower() in ("1", "true")),
         "label": lambda one, value: _has_label(one.record.config.labels or {}, value),
+        "label!": lambda one, value: not _has_label(one.record.config.labels or {}, value),
         "name": lambda one, value: _has_name(one.record, value),
         "network": lambda one, value: _on_network(one.record, value),
         "status": lambda one, value: one.record.status == value,

@@ -46,6 +46,7 @@ from gitops.engine.containers.stats import Meter
 from gitops.engine.containers.supervisor import Supervisor
 from gitops.engine.containers.sweep import sweep
 from gitops.engine.containers.trees import Trees
+from gitops.engine.containers.updating import Updating
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
 from gitops.engine.networks import NetworkService
@@ -94,11 +95,13 @@ class ContainerService:
         self._supervisor = Supervisor(
             database, events, self._runtime, self._launcher, self._files, volumes, self._find, self._forget
         )
-        self.attaching = Attaching(self._runtime, self._find, self._supervisor.tell)
-        self.execs = Execs(self._runtime, self._launcher, self._find, self._supervisor.tell)
+        save, tell = self._supervisor.save, self._supervisor.tell
+        self.attaching = Attaching(self._runtime, self._find, tell)
+        self.execs = Execs(self._runtime, self._launcher, self._find, tell)
         self.meter = Meter(self._launcher, self._find)
-        self.connecting = Connecting(self._find, self._launcher, networks, self._supervisor.save)
-        self.trees = Trees(self._find, self._launcher, images, volumes, self._supervisor.tell)
+        self.updating = Updating(self._find, self._launcher, self._runtime, save, tell)
+        self.connecting = Connecting(self._find, self._launcher, networks, save)
+        self.trees = Trees(self._find, self._launcher, images, volumes, tell)
         self.warnings: tuple[str, ...] = ()
         """What a person should know about this host; for `docker info`."""
         self.actions: tuple[str, ...] = ()

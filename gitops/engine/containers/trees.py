@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from gitops import errors
+from gitops.engine import diskusage
 from gitops.engine.containers import differences, packing, record, unpacking, users, view
 from gitops.engine.containers.boundary import Images
 from gitops.engine.containers.container import Container
@@ -144,6 +145,15 @@ class Trees:
         mounted = [mount.target for mount in now.mounts] + [file.path for file in now.files]
         upper = self._launcher.folder(now.id) / "diff"
         return await asyncio.to_thread(differences.changes, upper, layers, mounted)
+
+    async def sizes(self, name: str) -> tuple[int, int]:
+        """Bytes of its own layer, and with its image's."""
+        now = self._find(name).record
+        own = await asyncio.to_thread(diskusage.of, self._launcher.folder(now.id) / "diff")
+        try:
+            return own, own + self._images.inspect(now.image_id).size
+        except errors.NotFound:
+            return own, own  # the image was removed by force
 
     @asynccontextmanager
     async def _begun(

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from gitops import errors
-from gitops.engine.containers import allowances, creation, devices, making, mounts, resources, sharing
+from gitops.engine.containers import allowances, creation, devices, making, mounts, resources, sharing, updating
 from gitops.engine.containers.record import MountRecord
 from gitops.objects.container import (
     ContainerConfig,
@@ -17,6 +17,7 @@ from gitops.objects.container import (
     HostConfig,
     IPAMEndpoint,
     PortBinding,
+    RestartPolicy,
     WeightDevice,
 )
 from gitops.objects.image import ImageInspect, RootFS
@@ -167,3 +168,14 @@ def test_a_link_layer_address_of_older_clients_goes_to_the_first_network() -> No
     body = ContainerCreate(mac_address="02:00:00:00:00:01", host_config=HostConfig(network_mode="n"))
     assert body.host_config is not None
     assert creation.endpoint_requests(body.host_config, body)["n"].mac_address == "02:00:00:00:00:01"
+
+
+def test_an_update_changes_what_it_names_and_no_more() -> None:
+    now = HostConfig(memory=2**27, pids_limit=50, restart_policy=RestartPolicy("always"))
+    after = updating.merged(now, HostConfig(memory=2**28, restart_policy=RestartPolicy("")))
+    assert (after.memory, after.pids_limit, after.restart_policy) == (2**28, 50, RestartPolicy("always"))
+    assert updating.merged(now, HostConfig(pids_limit=-1)).pids_limit == -1
+    with pytest.raises(errors.Conflict, match="CPU Quota has already been set"):
+        updating.merged(HostConfig(cpu_quota=5000), HostConfig(nano_cpus=10**9))
+    with pytest.raises(errors.Conflict, match="AutoRemove is enabled"):
+        updating.merged(HostConfig(auto_remove=True), HostConfig(restart_policy=RestartPolicy("always")))
