@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gitops.engine import mountinfo, volumes
+from gitops.engine import diskusage, mountinfo
 from gitops.engine.containers import adoption, cgroups, copyup, processes, rootfs, syscalls
 
 HYBRID = """\
@@ -95,7 +95,7 @@ def test_a_tree_is_removed_however_deep_a_container_made_it(tmp_path: Path) -> N
     make_deep(tmp_path / "deep", 1500)
     (tmp_path / "kept").mkdir()
     (tmp_path / "deep" / "out").symlink_to(tmp_path / "kept")
-    assert volumes._disk_usage(tmp_path / "deep") < 65536
+    assert diskusage.of(tmp_path / "deep") < 65536
     mountinfo.remove_tree(tmp_path / "deep")
     assert os.listdir(tmp_path) == ["kept"]
     mountinfo.remove_tree(tmp_path / "deep")
