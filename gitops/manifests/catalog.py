@@ -5,7 +5,7 @@ A reference is looked up in the object's own stack first, then among objects wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gitops import errors
@@ -35,6 +35,9 @@ class Item:
     is_external: bool = False
     own_name: str = ""
     """Its name on the engine (before a version), where it isn't made of stack and name: what `spec.name` says."""
+
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What stands in for variables that the operator's environment lacks: those of a Compose project's `.env`."""
 
     @property
     def unversioned_name(self) -> str:

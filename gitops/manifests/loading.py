@@ -69,7 +69,9 @@ def load(paths: Sequence[Path], options: LoadOptions, memory: LoadMemory) -> Des
     if made is not None:
         catalog.is_incomplete = catalog.is_incomplete or bool(made.problems)
         for document, repository in made.documents:
-            catalog.add(_item(document, repository))
+            item = _item(document, repository)
+            item.variables = document.variables
+            catalog.add(item)
             made.problems += document.problems()
     objects, externals = _convert(catalog, memory)
     problems = [*catalog.problems, *(made.problems if made else ())]

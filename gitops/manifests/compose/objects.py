@@ -67,6 +67,8 @@ class ComposeDocument(Document):
     """Where it stands: `services`, `web`."""
     moves: Mapping[Path, Path]
     """Of paths below `spec` to paths below `base`, where they differ."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those of the project's files: what `environment` of a secret or config may name, too."""
     data: Mapping[str, Any] | None = field(default=None, repr=False)
     """The manifest that it is, where that was asked for."""
 
@@ -273,7 +275,8 @@ def _add(
     )
     source = SourceText(source.name, source.text, directory=project.directory)
     kept = data if keeps_data else None
-    made.documents.append(ComposeDocument(source, 0, parsed, origin, base, translation.moves, kept))
+    variables = project.variables.files
+    made.documents.append(ComposeDocument(source, 0, parsed, origin, base, translation.moves, variables, kept))
 
 
 def _below(base: Path, issue: Issue) -> Issue:

@@ -232,6 +232,8 @@ def _content(
 def _variable(catalog: Catalog, item: Item, variable: str) -> bytes | None:
     value = catalog.environ.get(variable)
     if value is None:
+        value = item.variables.get(variable)
+    if value is None:
         hint = (
             "export it before"
             if catalog.options.allow_host or catalog.options.environ is not None

@@ -77,8 +77,8 @@ def test_what_the_schema_accepts_loads_and_what_it_refuses_is_refused_with_its_l
     assert not compose_corpus or refused.keys() == REFUSED.keys(), refused
 
 
-def services(found: manifests.DesiredSet) -> dict[str, Any]:
-    return {item.name: ours_left_out(item.canonical) for item in found.of("Service")}
+def objects(found: manifests.DesiredSet) -> dict[Any, Any]:
+    return {item.key: ours_left_out(item.canonical) for item in (*found.objects, *found.externals)}
 
 
 def ours_left_out(value: Any) -> Any:
@@ -88,7 +88,7 @@ def ours_left_out(value: Any) -> Any:
 
 
 @pytest.mark.timeout(300)
-def test_services_equal_what_docker_stack_config_gives(compose_corpus: Path | None) -> None:
+def test_all_objects_equal_what_docker_stack_config_gives(compose_corpus: Path | None) -> None:
     equal, different = 0, {}
     for row in rows(compose_corpus) if compose_corpus else ():
         assert compose_corpus is not None
@@ -102,8 +102,8 @@ def test_services_equal_what_docker_stack_config_gives(compose_corpus: Path | No
         # `docker stack config` reads no .env, as Compose and we do: an empty file in its place makes us alike.
         (compose_corpus / "empty.env").touch()
         no_env = (os.path.relpath(compose_corpus / "empty.env", path.parent),)
-        ours = services(load(path, compose_corpus, env_files=no_env))
-        theirs = {} if problems(beside, compose_corpus) else services(load(beside, compose_corpus))
+        ours = objects(load(path, compose_corpus, env_files=no_env))
+        theirs = {} if problems(beside, compose_corpus) else objects(load(beside, compose_corpus))
         beside.unlink()
         if ours == theirs:
             equal += 1

@@ -10,6 +10,8 @@ import pytest
 from gitops import errors, manifests
 from gitops.manifests import Desired, DesiredSet, LoadOptions
 
+KINDS = ("Secret", "Config")
+
 
 def write(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
@@ -221,6 +223,18 @@ def test_the_environment_wins_over_dot_env(tmp_path: Path) -> None:
     assert env(load(root), "a") == ["B=2"]
     spec = service(load(root, environ={"TAG": "9"}), "a").spec
     assert spec.task_template.container_spec.image == "a:9"  # type: ignore[union-attr]
+
+
+def test_secrets_and_configs_may_name_variables_of_dot_env(tmp_path: Path) -> None:
+    text = "services: {a: {image: a}}\nsecrets: {s: {environment: KEY}}\nconfigs: {c: {environment: PAGE}}\n"
+    root = write(tmp_path, {"compose.yaml": text, ".env": "KEY=hush\nPAGE=hello\n"})
+    data = {item.name: item.spec.data for item in load(root, environ={"PAGE": "mine"}).objects if item.kind in KINDS}  # type: ignore[union-attr]
+    assert data == {"s": b"hush", "c": b"mine"}
+    write(tmp_path, {".env": ""})
+    assert headlines(root) == [
+        "compose.yaml:2:28: secrets.s.environment: the variable 'KEY' isn't set, export it before",
+        "compose.yaml:3:28: configs.c.environment: the variable 'PAGE' isn't set, export it before",
+    ]
 
 
 def test_the_environment_of_this_process_is_closed_to_a_repository(tmp_path: Path, monkeypatch: Any) -> None:
