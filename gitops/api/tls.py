@@ -1,8 +1,8 @@
 """Mutual TLS in front of the server: ends TLS on a TCP port, and passes what was in it to the server as plain bytes.
 
 Why not in the server's own transports: asyncio answers a client's close_notify by closing both directions. The docker
-CLI sends one as soon as it has no input, and would lose all output of `exec` and `attach`. Here the end of the client's
-direction is passed on as the end of that direction alone, and what comes back still arrives.
+CLI sends one as soon as it has no input, and would lose all output of `exec` and `attach`. By `duplex`, the end of
+that direction is passed on as the end of that direction alone, and what comes back still arrives.
 
 Promises: no byte reaches the server before the client's certificate is verified; a client that won't do is told why by
 an alert; one that stalls in the handshake is dropped; a direction that is cut without a close_notify counts as broken,
@@ -12,20 +12,16 @@ not as ended.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
 
-from gitops import errors
+from gitops import duplex, errors
 from gitops.config import TlsConfig
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-_BLOCK = 128 * 2**10
 _HANDSHAKE_S = 10.0
 _FAREWELL_S = 2.0
 _RETRY_S = 1.0
@@ -99,8 +95,8 @@ class Front:
             task.add_done_callback(self._connections.discard)
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
-        reader, writer = await asyncio.open_connection(sock=sock, limit=_BLOCK)
-        session = _Session(self._tls, reader, writer)
+        reader, writer = await asyncio.open_connection(sock=sock, limit=duplex.BLOCK)
+        session = duplex.Session(self._tls, reader, writer)
         try:
             async with asyncio.timeout(_HANDSHAKE_S):
                 await session.shake_hands()
@@ -111,94 +107,32 @@ class Front:
         finally:
             writer.close()
 
-    async def _carry(self, session: _Session) -> None:
+    async def _carry(self, session: duplex.Session) -> None:
         ours, theirs = socket.socketpair()
         await asyncio.get_running_loop().connect_accepted_socket(self._factory, theirs)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_BLOCK)
-        inward = asyncio.create_task(session.receive_all(writer), name="TLS input")
+        reader, writer = await asyncio.open_connection(sock=ours, limit=duplex.BLOCK)
+        inward = asyncio.create_task(_receive_all(session, writer), name="TLS input")
         try:
-            await session.send_all(reader)
+            await _send_all(session, reader)
         finally:
             inward.cancel()
             await asyncio.gather(inward, return_exceptions=True)
             writer.close()
 
 
-class _Session:
-    """One client's TLS: Python's own, over buffers that are carried to and from the socket here."""
+async def _receive_all(session: duplex.Session, writer: asyncio.StreamWriter) -> None:
+    """Pass on what the client sends, and at its end close that direction; where it is broken, both."""
+    try:
+        while data := await session.read():
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.transport.abort()
 
-    def __init__(self, tls: ssl.SSLContext, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._object = tls.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
-    async def shake_hands(self) -> None:
-        """Until the client's certificate is verified.
-
-        Raises:
-            OSError: it isn't; the client has been told.
-        """
-        try:
-            await self._until_done(self._object.do_handshake)
-        except ssl.SSLError:
-            await self._see_off()
-            raise
-
-    async def receive_all(self, writer: asyncio.StreamWriter) -> None:
-        """Pass on what the client sends, and at its end close that direction; where it is broken, both."""
-        try:
-            while data := await self._read():
-                writer.write(data)
-                await writer.drain()
-            # A close_notify: the client has no more to say, and may still listen.
-            writer.write_eof()
-        except OSError:
-            writer.transport.abort()
-
-    async def _read(self) -> bytes:
-        try:
-            return await self._until_done(lambda: self._object.read(_BLOCK))
-        except ssl.SSLZeroReturnError:
-            # What a close_notify is to Python once ours is sent; before, it is an empty read.
-            return b""
-
-    async def send_all(self, reader: asyncio.StreamReader) -> None:
-        """Send what the server says, and at its end a close_notify."""
-        while data := await reader.read(_BLOCK):
-            view = memoryview(data)
-            while view:
-                view = view[self._object.write(view) :]
-            await self._flush()
-        # The first call sends ours, and asks for the client's, which nobody waits for.
-        with contextlib.suppress(ssl.SSLError):
-            self._object.unwrap()
-        await self._flush()
-
-    async def _until_done(self, call: Callable[[], T]) -> T:
-        while True:
-            try:
-                result = call()
-            except ssl.SSLWantReadError:
-                await self._flush()
-                data = await self._reader.read(_BLOCK)
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
-                continue
-            await self._flush()
-            return result
-
-    async def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._writer.write(self._outgoing.read())
-            await self._writer.drain()
-
-    async def _see_off(self) -> None:
-        """Send the alert, and wait for the client to close: to close with its bytes unread would destroy the alert."""
-        await self._flush()
-        self._writer.write_eof()
-        while await self._reader.read(_BLOCK):
-            pass
+async def _send_all(session: duplex.Session, reader: asyncio.StreamReader) -> None:
+    """Send what the server says, and at its end a close_notify."""
+    while data := await reader.read(duplex.BLOCK):
+        await session.write(data)
+    await session.end()

@@ -6,12 +6,14 @@ sent. Leaves to the calls: paths and objects.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import io
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -19,7 +21,7 @@ import aiohttp
 import yarl
 
 from gitops import config, errors
-from gitops.client import answers, ssh, tlsfiles
+from gitops.client import answers, ssh, streams, tlsfiles
 from gitops.client.endpoint import Endpoint
 from gitops.objects import base, system
 from gitops.objects.image import AuthConfig
@@ -30,6 +32,7 @@ Filters = Mapping[str, Sequence[str]]
 
 OLDEST_API = (1, 40)
 """Configs, `status=true` and start-first rollouts are all there from here on."""
+_CONNECT_S = 30.0
 _CALL = aiohttp.ClientTimeout(total=120, sock_connect=10)
 _LONG = aiohttp.ClientTimeout(total=None, sock_connect=10)
 _STREAM_LINE_LIMIT = 4 * 2**20
@@ -44,6 +47,7 @@ class Transport:
         self.endpoint = endpoint
         self._session: aiohttp.ClientSession | None = None
         self._tunnel: ssh.Tunnel | None = None
+        self._tunnel_path: Path | None = None
         self._prefix = ""
         self._listings: dict[str, answers.Listing[Any]] | None = None
 
@@ -72,7 +76,8 @@ class Transport:
     def _connector(self) -> aiohttp.BaseConnector:
         if self.endpoint.remote is not None:
             self._tunnel = ssh.Tunnel(self.endpoint.remote)
-            return aiohttp.UnixConnector(path=str(self._tunnel.open()), limit=0)
+            self._tunnel_path = self._tunnel.open()
+            return aiohttp.UnixConnector(path=str(self._tunnel_path), limit=0)
         if self.endpoint.socket is not None:
             return aiohttp.UnixConnector(path=str(self.endpoint.socket), limit=0)
         return aiohttp.TCPConnector(
@@ -170,6 +175,58 @@ class Transport:
         async with self._answer(method, path, query=query, is_long=True) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
+
+    @contextlib.asynccontextmanager
+    async def hijack(
+        self, method: str, path: str, *, query: Query | None = None, body: Any = None
+    ) -> AsyncIterator[streams.RawStream]:
+        """A request that the engine answers by handing over the connection, closed at the end of the block.
+
+        Raises, before the block: as every call.
+        """
+        url = yarl.URL(self.endpoint.base_url + self._prefix + path, encoded=True).with_query(_query(query or {}))
+        data = b"" if body is None else base.to_json(body)
+        lines = [
+            f"{method} {url.raw_path_qs} HTTP/1.1",
+            f"Host: {url.raw_authority}",
+            "User-Agent: gitops-client",
+            "Connection: Upgrade",
+            "Upgrade: tcp",
+            *(["Content-Type: application/json"] if data else []),
+            f"Content-Length: {len(data)}",
+        ]
+        head = "".join(f"{line}\r\n" for line in lines) + "\r\n"
+        async with self._chained():
+            stream = await self._connected()
+            try:
+                await stream.request(head.encode(), data)
+            except (OSError, ValueError) as error:
+                await stream.close()
+                raise ConnectionError(str(error)) from error
+            except BaseException:
+                await stream.close()
+                raise
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+    async def _connected(self) -> streams.RawStream:
+        """A connection of its own, past aiohttp.
+
+        Raises:
+            ConnectionError: nobody answers.
+        """
+        path = self._tunnel_path or self.endpoint.socket
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                if path is not None:
+                    return await streams.to_socket(path)
+                url = yarl.URL(self.endpoint.base_url)
+                context = tlsfiles.context(self.endpoint.tls) if self.endpoint.tls is not None else None
+                return await streams.to_port(url.host or "", url.port or 0, context)
+        except OSError as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
 
     @contextlib.asynccontextmanager
     async def _answer(
