@@ -1,7 +1,8 @@
 """The engine's durable state: one SQLite file of JSON rows, keyed by table and key.
 
 Promises: a write that returned survives a power cut (WAL, synchronous=FULL); the writes of one `transaction()` are
-all there or none of them; a file of a newer schema is refused, not guessed at.
+all there or none of them; a file of a newer schema is refused, not guessed at. What is written within `until_boot()`
+survives the end of this process, however it comes, and not a power cut.
 Leaves to its users: what the tables mean. Each table has one writer; rows are `msgspec` structs.
 
 Calls are synchronous, about 0.5 ms each, and belong to the thread that opened the database: the event loop's. A
@@ -112,6 +113,18 @@ class Database:
         self._depth -= 1
         if self._depth == 0:
             self._commit()
+
+    @contextmanager
+    def until_boot(self) -> Iterator[None]:
+        """Writes inside don't wait for the disk: for rows that a boot makes void. Inside a transaction, they do."""
+        if self._depth:
+            yield
+            return
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._connection.execute("PRAGMA synchronous = FULL")
 
     def close(self) -> None:
         """Close the file; calling it twice does no harm."""

@@ -130,3 +130,23 @@ def test_a_damaged_page_is_found_when_the_file_is_opened(tmp_path: Path) -> None
         file.write(b"\xff" * 8192)
     with pytest.raises(errors.RuntimeFailure, match=r"engine\.db is damaged: restore it from a backup"):
         database.Database(path)
+
+
+def test_rows_that_a_boot_makes_void_do_not_wait_for_the_disk(path: Path) -> None:
+    with database.Database(path) as rows:
+
+        def level() -> int:
+            return int(rows._connection.execute("PRAGMA synchronous").fetchone()[0])
+
+        full = level()
+        with rows.until_boot():
+            assert level() < full
+            rows.put("t", "a", Row("one"))
+        with pytest.raises(ValueError), rows.until_boot():
+            raise ValueError
+        with rows.transaction(), rows.until_boot():
+            rows.put("t", "b", Row("2"))
+            assert level() == full, "the transaction as a whole is one promise"
+        assert level() == full
+    with database.Database(path) as rows:
+        assert set(rows.all("t", Row)) == {"a", "b"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
+from gitops.engine.database import Database
 from gitops.objects.base import Wire
 from gitops.objects.container import ContainerConfig, EndpointSettings, HostConfig, PortBinding
 
@@ -120,3 +123,22 @@ class ContainerRecord(Wire, frozen=True):
 def replace(record: ContainerRecord, **changes: object) -> ContainerRecord:
     """`record` with other values in some fields."""
     return msgspec.structs.replace(record, **changes)
+
+
+def store(database: Database, record: ContainerRecord) -> None:
+    """Write the row. Raises `errors.RuntimeFailure`, as `forget`."""
+    with _as_lasting_as(database, record):
+        database.put(TABLE, record.id, record)
+
+
+def forget(database: Database, record: ContainerRecord) -> None:
+    """Delete the row."""
+    with _as_lasting_as(database, record):
+        database.delete(TABLE, record.id)
+
+
+def _as_lasting_as(database: Database, record: ContainerRecord) -> contextlib.AbstractContextManager[None]:
+    # What goes with its end is gone after a power cut: no need to wait for the disk. Its volumes aren't gone.
+    has_volumes = any(mount.type == "volume" for mount in record.mounts)
+    is_passing = record.host_config.auto_remove and not has_volumes
+    return database.until_boot() if is_passing else contextlib.nullcontext()

@@ -8,6 +8,7 @@ start: images, volumes, `networks.start(containers.running())`, then `start`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -247,9 +248,10 @@ class ContainerService:
 
     def _store(self, handle: Container) -> None:
         made = handle.record
+        volumes = mounts.volumes(made.mounts)
         # Together, so that a crash leaves no volume that nobody knows of.
-        with self._database.transaction():
-            for mount in mounts.volumes(made.mounts):
+        with self._database.transaction() if volumes else contextlib.nullcontext():
+            for mount in volumes:
                 self._volumes.declare(
                     VolumeCreate(
                         name=mount.source,
@@ -259,7 +261,7 @@ class ContainerService:
                     ),
                     is_anonymous=mount.is_anonymous,
                 )
-            self._database.put(record.TABLE, made.id, made)
+            record.store(self._database, made)
         self._containers[made.id] = handle
 
     def _free_name(self, name: str | None) -> str:

@@ -89,7 +89,7 @@ class Supervisor:
     def save(self, container: Container, **changes: object) -> None:
         """Store changes of the record, then show them."""
         changed = record.replace(container.record, **changes)
-        self._database.put(record.TABLE, container.id, changed)
+        record.store(self._database, changed)
         container.record = changed
         container.notify()
 
@@ -151,7 +151,7 @@ class Supervisor:
 
     async def _store_start(self, running: ContainerRecord) -> None:
         try:
-            self._database.put(record.TABLE, running.id, running)
+            record.store(self._database, running)
         except errors.GitopsError:
             await self._launcher.take_down(running)
             raise
@@ -236,7 +236,7 @@ class Supervisor:
 
     def _store_end(self, after: ContainerRecord) -> None:
         try:
-            self._database.put(record.TABLE, after.id, after)
+            record.store(self._database, after)
         except errors.GitopsError as error:
             # The process is gone, whatever the disk says: who waits for the end must hear of it.
             logger.error("container %s ended with %d: %s", after.short_name, after.exit_code, error)
@@ -452,7 +452,7 @@ class Supervisor:
                 await self._remove_volumes(container)
             await self._launcher.in_thread(self._files.remove, container.id)
             await self._launcher.in_thread(mountinfo.remove_tree, self._launcher.folder(container.id))
-            self._database.delete(record.TABLE, container.id)
+            record.forget(self._database, container.record)
             self._forget(container)
             container.is_gone = True
             container.streams.fail()
