@@ -246,7 +246,8 @@ class Launcher:
         bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.log_folder(record.id).mkdir(mode=0o700, parents=True, exist_ok=True)
         root = bundle / "rootfs"
-        rootfs.mount_overlay(layers, folder / "diff", folder / "work", root)
+        is_passing = record.host_config.auto_remove
+        rootfs.mount_overlay(layers, folder / "diff", folder / "work", root, is_passing=is_passing)
         identity = users.resolve(root, record.config.user, record.host_config.group_add or ())
         binds = [self._file_bind(record, number) for number in range(len(record.files))]
         for mount in record.mounts:
@@ -385,8 +386,10 @@ class Launcher:
     async def take_down_id(self, container: str, volumes: Sequence[str] = ()) -> None:
         """`take_down` for a container of which only the id is known."""
         await self._try(container, self._stop_all(container))
-        await self._try(container, self.in_thread(self._unmount, container))
-        await self._try(container, self._networks.remove_sandbox(container))
+        steps = [self._try(container, self._networks.remove_sandbox(container))]
+        if self._runtime.bundle(container).exists():
+            steps.append(self._try(container, self.in_thread(self._unmount, container)))
+        await asyncio.gather(*steps)
         for volume in volumes:
             await self._try(container, self._volumes.release(volume, container))
 
@@ -403,9 +406,8 @@ class Launcher:
 
     def _unmount(self, container: str) -> None:
         bundle = self._runtime.bundle(container)
-        if bundle.exists():
-            rootfs.unmount_all(bundle)
-            mountinfo.remove_tree(bundle)
+        rootfs.unmount_all(bundle)
+        mountinfo.remove_tree(bundle)
 
     async def _try(self, container: str, step: Awaitable[object]) -> None:
         try:

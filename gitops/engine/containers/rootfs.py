@@ -7,9 +7,10 @@ is opened by the kernel with the tree as root. All calls block.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gitops import errors
@@ -20,8 +21,10 @@ _OPTIONS_LIMIT = 4000
 """mount(2) takes one page of options."""
 
 
-def mount_overlay(layers: Sequence[Path], upper: Path, work: Path, target: Path) -> None:
+def mount_overlay(layers: Sequence[Path], upper: Path, work: Path, target: Path, *, is_passing: bool = False) -> None:
     """Mount `layers` (the top one first; an image may have none) below the writable `upper` at `target`.
+
+    What is passing is thrown away with its end: the unmounting then doesn't wait until the disk has all of it.
 
     Raises:
         errors.RuntimeFailure: the kernel refused.
@@ -31,15 +34,25 @@ def mount_overlay(layers: Sequence[Path], upper: Path, work: Path, target: Path)
     if not layers:
         layers = [upper.with_name("empty")]
         layers[0].mkdir(mode=0o755, exist_ok=True)
+    # Left by a passing mount: overlayfs refuses to mount it again, since a crash may have left it half-written.
+    shutil.rmtree(work / "work" / "incompat", ignore_errors=True)
     with _short_names([*layers, upper, work]) as names:
         options = f"lowerdir={':'.join(names[:-2])},upperdir={names[-2]},workdir={names[-1]},index=off"
         try:
-            syscalls.mount("overlay", target, "overlay", 0, options)
+            _mount(target, options, is_passing=is_passing)
         except OSError as error:
             raise errors.RuntimeFailure(
                 f"can't mount the root file system at {target}: {error.strerror}; "
                 f"the file system of {upper} must allow overlayfs, and all {len(layers)} layers must be there"
             ) from error
+
+
+def _mount(target: Path, options: str, *, is_passing: bool) -> None:
+    if is_passing:
+        with suppress(OSError):  # a kernel from before 5.10 doesn't know the option
+            syscalls.mount("overlay", target, "overlay", 0, f"{options},volatile")
+            return
+    syscalls.mount("overlay", target, "overlay", 0, options)
 
 
 @contextmanager
