@@ -7,11 +7,13 @@ message, the log has no traceback, and the engine answers as before.
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import itertools
 import json
 import random
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ import pytest
 import yarl
 
 from gitops.api import server
-from gitops.objects.container import ContainerCreate, VolumeCreate
-from gitops.objects.network import NetworkCreate
+from gitops.objects.container import ContainerCreate, HostConfig, VolumeCreate
+from gitops.objects.execution import ExecCreate, ExecStart
+from gitops.objects.network import NetworkConnect, NetworkCreate, NetworkDisconnect
 from gitops.objects.node import ClusterSpec, NodeSpec
 from gitops.objects.secret import ConfigSpec, SecretSpec
 from gitops.objects.service import ServiceSpec
@@ -137,7 +140,22 @@ KINDS: dict[str, Any] = {
     "/swarm/update": ClusterSpec,
     "/nodes/{node}/update": NodeSpec,
     "/swarm/init": SwarmInit,
+    "/containers/{container}/exec": ExecCreate,
+    "/containers/{container}/update": HostConfig,
+    "/exec/{exec}/start": ExecStart,
+    "/networks/{network}/connect": NetworkConnect,
+    "/networks/{network}/disconnect": NetworkDisconnect,
 }
+# Where archives go, and credentials.
+ARCHIVES = [
+    ("POST", "/images/load"),
+    ("POST", "/images/create?fromSrc=-&repo=x"),
+    ("POST", "/build"),
+    ("PUT", "/containers/web/archive?path=/tmp"),
+    ("PUT", "/containers/web/archive?path=%00"),
+    ("PUT", "/containers/web/archive?path=/no/such"),
+]
+CREDENTIALS = [b"", b"[" * 40_000, b"null", b'{"username": 1}', b'{"username": "\\u0000", "password": "\xff"}', b"\xff"]
 
 
 def _filled(path: str, value: str) -> str:
@@ -168,6 +186,13 @@ def _in_body() -> Iterator[tuple[str, str, bytes]]:
 def _of_great_size() -> Iterator[tuple[str, str, bytes]]:
     for path in KINDS:
         yield "POST", _filled(path, "web") + "?version=1", b'{"Name": "' + b"x" * 9 * 2**20 + b'"}'
+
+
+def _as_archives(whole: bytes) -> Iterator[tuple[str, str, bytes]]:
+    pieces = [b"x", b"\0" * 1024, whole[:700], whole[:1500], whole[: len(whole) // 2], b"\x1f\x8b" + b"x" * 2000]
+    pieces.append(whole[:100] + b"-0000001" + whole[108:1024])
+    for (method, target), body in itertools.product(ARCHIVES, pieces):
+        yield method, target, body
 
 
 def _of_wrong_types() -> Iterator[tuple[str, str, bytes]]:
@@ -208,7 +233,11 @@ def _value(kind: Any, chance: random.Random, depth: int) -> Any:
 
 async def _send(session: aiohttp.ClientSession, method: str, target: str, body: bytes) -> str:
     """What is wrong with the answer, or ""."""
-    headers = {"Content-Type": "application/json"} if body else {}
+    is_archive = (method, target) in ARCHIVES
+    headers = {"Content-Type": "application/x-tar" if is_archive else "application/json"} if body else {}
+    # One of them for each request, always the same.
+    chosen = CREDENTIALS[zlib.crc32(target.encode()) % len(CREDENTIALS)]
+    headers["X-Registry-Auth"] = base64.urlsafe_b64encode(chosen).decode()
     url = yarl.URL(f"http://d{target}", encoded=True)
     shown = f"{method} {target[:120]} {body[:300]!r}"
     try:
@@ -245,7 +274,7 @@ def _populate(host: Any, image: Path) -> None:
     )
 
 
-async def _send_all(path: Path) -> list[str]:
+async def _send_all(path: Path, archive: bytes) -> list[str]:
     limit = asyncio.Semaphore(8)
     timeout = aiohttp.ClientTimeout(total=60)
     connector = aiohttp.UnixConnector(str(path), limit=0)
@@ -255,7 +284,9 @@ async def _send_all(path: Path) -> list[str]:
             async with limit:
                 return await _send(session, *request)
 
-        everything = itertools.chain(_in_path(), _in_query(), _in_body(), _of_great_size(), _of_wrong_types())
+        everything = itertools.chain(
+            _in_path(), _in_query(), _in_body(), _of_great_size(), _as_archives(archive), _of_wrong_types()
+        )
         requests = [request for request in everything if not request[1].startswith(tuple(LAST))]
         # What they are about must be there for as long as possible.
         requests.sort(key=lambda request: request[0] == "DELETE" or "/prune" in request[1])
@@ -264,9 +295,9 @@ async def _send_all(path: Path) -> list[str]:
 
 @pytest.mark.timeout(400)
 def test_no_request_brings_the_engine_out_of_step(swarm: Any, archive: Callable[[str], Path]) -> None:
-    _populate(swarm, archive("web:latest"))
-    socket_path = Path(swarm.socket.removeprefix("unix://"))
-    found = asyncio.run(_send_all(socket_path))
+    image = archive("web:latest")
+    _populate(swarm, image)
+    found = asyncio.run(_send_all(Path(swarm.socket.removeprefix("unix://")), image.read_bytes()))
     assert not found, f"{len(found)} answers:\n" + "\n".join(found[:40])
     log = swarm.log.read_text()
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:4000]
