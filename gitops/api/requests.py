@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import time
 from collections.abc import Collection
 from typing import TypeVar
 
@@ -66,6 +67,14 @@ def moment(text: str, name: str) -> int:
         raise errors.Invalid(f"invalid value {_short(text)!r} for {name}: seconds since the epoch are wanted")
     total = int(found[2] or "0") * base.SECOND + int((found[3] or "")[:9].ljust(9, "0"))
     return -total if found[1] else total
+
+
+def until(text: str) -> int:
+    """Nanoseconds since the epoch of a filter `until`: a moment, or how long ago as Go writes it (`24h`)."""
+    try:
+        return time.time_ns() - base.parse_duration(text)
+    except errors.Invalid:
+        return moment(text, "until")
 
 
 def _short(text: str) -> str:

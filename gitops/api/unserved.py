@@ -8,17 +8,13 @@ from gitops import errors
 from gitops.api.context import Handler
 
 _ROUTES: tuple[tuple[str, str, str], ...] = (
-    ("POST", "/auth", "docker login"),
     ("POST", "/build", "building from a Dockerfile"),
     ("POST", "/build/prune", "the build cache"),
     ("POST", "/build/cancel", "building from a Dockerfile"),
     ("POST", "/session", "BuildKit sessions"),
     ("POST", "/grpc", "BuildKit"),
     ("POST", "/commit", "docker commit"),
-    ("GET", "/images/get", "docker save"),
     ("GET", "/images/search", "docker search"),
-    ("POST", "/images/prune", "docker image prune"),
-    ("GET", "/images/{name:.+}/get", "docker save"),
     ("PUT", "/volumes/{name}", "cluster volumes"),
     ("POST", "/swarm/join", "joining a swarm"),
     ("POST", "/swarm/unlock", "locked swarms"),

@@ -74,6 +74,22 @@ def format_time(time_ns: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
 
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|µs|ns|m|s)")
+_UNITS_NS = {"h": 3_600_000_000_000, "m": 60_000_000_000, "s": SECOND, "ms": 1_000_000, "us": 1000, "µs": 1000, "ns": 1}
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of a span as Go writes it: `30s`, `1h30m`, `1.5h`.
+
+    Raises:
+        errors.Invalid: it isn't one.
+    """
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise errors.Invalid(f"{text[:40]!r} is not a duration: 30s and 1h30m are")
+    return sum(int(float(number) * _UNITS_NS[unit]) for number, unit in parts)
+
+
 def parse_time(text: str) -> int:
     """Nanoseconds since the epoch of an RFC 3339 time; the zero time and "" give 0.
 

@@ -66,9 +66,8 @@ def _index(images: Sequence[ArchivedImage]) -> manifests.Index:
     entries = []
     for image in images:
         manifest = cast(bytes, image.manifest)
-        plain = manifests.Descriptor(
-            manifests.OCI_MANIFEST, digests.sha256(manifest), len(manifest), image.parsed_config().platform
-        )
+        kind = manifests.parse_manifest(manifest).media_type or manifests.OCI_MANIFEST
+        plain = manifests.Descriptor(kind, digests.sha256(manifest), len(manifest), image.parsed_config().platform)
         for tag in image.tags or [""]:
             annotations = {archive.IMAGE_NAME: tag, archive.REF_NAME: references.parse(tag).tag or ""} if tag else None
             entries.append(msgspec.structs.replace(plain, annotations=annotations))

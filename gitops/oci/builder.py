@@ -45,6 +45,7 @@ __all__ = [
     "FileEntry",
     "LinkEntry",
     "build",
+    "history_of",
     "manifest_of",
     "write_archive",
 ]
@@ -144,12 +145,12 @@ def _config(plan: BuildPlan, diff_ids: Sequence[str]) -> manifests.ImageConfig:
         created=plan.created,
         config=_run(base.run, plan.config),
         rootfs=manifests.RootFS(diff_ids=list(diff_ids)),
-        history=[*_history(base), *added, configured],
+        history=[*history_of(base), *added, configured],
     )
 
 
-def _history(base: manifests.ImageConfig) -> list[manifests.History]:
-    """The base's history; where it has none, or one that tells of other layers, a line for each layer."""
+def history_of(base: manifests.ImageConfig) -> list[manifests.History]:
+    """An image's history, for images on top; where it has none, or one of other layers, a line for each layer."""
     history = base.history or []
     count = len(base.rootfs.diff_ids)
     if sum(not line.empty_layer for line in history) == count:

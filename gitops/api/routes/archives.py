@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Future
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from gitops import errors
-from gitops.api import answers, requests, spooling
+from gitops.api import answers, piping, requests, spooling
 from gitops.api.context import engine_of, stream
 from gitops.engine.containers import trees
 from gitops.objects import base
 from gitops.objects.container import PathStat
 
 _HEADER = "X-Docker-Container-Path-Stat"
-_TAR = "application/x-tar"
-_PIECE = 1 << 18
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pipe:
-    """The reading end of a pipe."""
-
-    reader: asyncio.StreamReader
-    transport: asyncio.ReadTransport
 
 
 async def changes(request: web.Request) -> web.Response:
@@ -47,17 +32,17 @@ async def stat(request: web.Request) -> web.Response:
 @stream
 async def read(request: web.Request) -> web.StreamResponse:
     """`docker cp` out of a container."""
-    reader, writer = trees.pipe()
-    async with _reading(reader) as source, _trees(request).read(*_asked(request), writer) as (found, done):
-        return await _send(request, source, done, {_HEADER: _encoded(found)})
+    reader, writer = piping.pipe()
+    async with piping.reading(reader) as source, _trees(request).read(*_asked(request), writer) as (found, done):
+        return await piping.send(request, source, done, {_HEADER: _encoded(found)})
 
 
 @stream
 async def export(request: web.Request) -> web.StreamResponse:
     """`docker export`."""
-    reader, writer = trees.pipe()
-    async with _reading(reader) as source, _trees(request).export(_container(request), writer) as done:
-        return await _send(request, source, done, {})
+    reader, writer = piping.pipe()
+    async with piping.reading(reader) as source, _trees(request).export(_container(request), writer) as done:
+        return await piping.send(request, source, done)
 
 
 async def write(request: web.Request) -> web.Response:
@@ -74,34 +59,6 @@ async def write(request: web.Request) -> web.Response:
             as_user=requests.switch(request, "copyUIDGID"),
         )
     return answers.empty(200)
-
-
-@asynccontextmanager
-async def _reading(descriptor: int) -> AsyncIterator[_Pipe]:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=_PIECE)
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
-    )
-    with closing(transport):
-        yield _Pipe(reader, transport)
-
-
-async def _send(request: web.Request, source: _Pipe, done: Future[None], headers: dict[str, str]) -> web.StreamResponse:
-    try:
-        response = web.StreamResponse(headers={"Content-Type": _TAR, **headers})
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        request[answers.STREAM] = response
-        while piece := await source.reader.read(_PIECE):
-            await response.write(piece)
-    finally:
-        # Before the writer is waited for: it ends when nobody reads.
-        source.transport.close()
-    # Without its end the archive must not look whole.
-    await asyncio.wrap_future(done)
-    await response.write_eof()
-    return response
 
 
 def _trees(request: web.Request) -> trees.Trees:

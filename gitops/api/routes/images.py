@@ -1,24 +1,30 @@
-"""Images: list, pull, load, push, inspect, names, removal, and what a registry holds."""
+"""Images: list, pull, load, import, save, push, inspect, names, removal, and what a registry holds."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 
 from gitops import errors
-from gitops.api import answers, progress, requests, spooling
+from gitops.api import answers, piping, progress, requests, spooling
 from gitops.api.context import engine_of, stream
 from gitops.engine.engine import Engine
+from gitops.engine.images import assembling
+from gitops.objects.container import ContainerConfig
 from gitops.objects.image import AuthConfig, Progress
+from gitops.oci import changes
+from gitops.oci import manifest as manifests
 
-_FILTERS = ("reference", "dangling", "label", "before", "since", "until")
+_FILTERS = ("reference", "dangling", "label", "label!", "before", "since", "until")
+_PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 Report = Callable[[Progress], None]
 
 
 async def list_images(request: web.Request) -> web.Response:
     """`docker images`."""
-    filters = requests.filters(request, _FILTERS)
+    filters = _filters(request, _FILTERS)
     if legacy := request.query.get("filter"):
         filters.setdefault("reference", []).append(legacy)
     images = engine_of(request).images.list(all=requests.switch(request, "all"), filters=filters)
@@ -28,10 +34,8 @@ async def list_images(request: web.Request) -> web.Response:
 @stream
 async def pull(request: web.Request) -> web.StreamResponse:
     """`docker pull`: errors before the first line of progress are plain answers, later ones come in the stream."""
-    if request.query.get("fromSrc"):
-        raise errors.Unsupported(
-            "import of a file system (POST /images/create?fromSrc=) is not supported by this engine"
-        )
+    if source := request.query.get("fromSrc"):
+        return await _import(request, source)
     name = request.query.get("fromImage", "")
     if not name:
         raise errors.Invalid("fromImage is missing: name the image that is to be pulled")
@@ -46,6 +50,29 @@ async def pull(request: web.Request) -> web.StreamResponse:
             await engine.images.pull(reference, auth=auth, platform=platform, progress=report)
 
     return await progress.answer(request, run)
+
+
+async def _import(request: web.Request, source: str) -> web.StreamResponse:
+    """`docker import`: a file tree becomes an image of one layer."""
+    if source != "-":
+        raise errors.Unsupported(
+            "importing from an address is not supported by this engine: fetch it, and pipe it into `docker import -`"
+        )
+    query, engine = request.query, engine_of(request)
+    making = assembling.Making(
+        run=changes.apply(ContainerConfig(), query.getall("changes", [])),
+        created_ns=time.time_ns(),
+        comment=query.get("message") or "Imported from -",
+        platform=manifests.parse_platform(query["platform"]) if query.get("platform") else None,
+    )
+    name, tag = query.get("repo", ""), query.get("tag", "")
+    async with spooling.spooled(request, engine.spool) as path:
+
+        async def run(report: Report) -> None:
+            image_id = await engine.images.assemble(path, making, name=f"{name}:{tag}" if tag else name)
+            report(Progress(status=image_id))
+
+        return await progress.answer(request, run)
 
 
 async def _names(engine: Engine, name: str, tag: str, auth: AuthConfig | None) -> list[str]:
@@ -73,6 +100,22 @@ async def load(request: web.Request) -> web.StreamResponse:
             await engine.images.load(path, tell)
 
         return await progress.answer(request, run)
+
+
+@stream
+async def save(request: web.Request) -> web.StreamResponse:
+    """`docker save`."""
+    names = [request.match_info["name"]] if "name" in request.match_info else _listed(request)
+    if not names:
+        raise errors.Invalid("names are missing: the images to save are wanted")
+    reader, writer = piping.pipe()
+    async with piping.reading(reader) as source, engine_of(request).images.save(names, writer) as done:
+        return await piping.send(request, source, done)
+
+
+def _listed(request: web.Request) -> list[str]:
+    """Each `names` may hold several, between commas."""
+    return [name for text in request.query.getall("names", []) for name in text.split(",") if name]
 
 
 @stream
@@ -114,10 +157,31 @@ async def remove(request: web.Request) -> web.Response:
     return answers.json(done)
 
 
+async def prune(request: web.Request) -> web.Response:
+    """`docker image prune`."""
+    deleted, freed = await engine_of(request).images.prune(_filters(request, _PRUNE_FILTERS))
+    return answers.json({"ImagesDeleted": deleted or None, "SpaceReclaimed": freed})
+
+
+async def login(request: web.Request) -> web.Response:
+    """`docker login`: nothing is kept here; the client keeps what works."""
+    auth = await requests.body(request, AuthConfig)
+    await engine_of(request).images.login(auth)
+    return answers.json({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
 async def distribution(request: web.Request) -> web.Response:
     """What a registry holds under a name: the CLI pins services to the digest."""
     found = await engine_of(request).images.distribution(_name(request), requests.registry_auth(request))
     return answers.json(found)
+
+
+def _filters(request: web.Request, allowed: Collection[str]) -> dict[str, list[str]]:
+    """Filters, `until` in nanoseconds since the epoch."""
+    found = requests.filters(request, allowed)
+    if "until" in found:
+        found["until"] = [str(requests.until(text)) for text in found["until"]]
+    return found
 
 
 def _name(request: web.Request) -> str:
@@ -129,6 +193,10 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/images/json", list_images),
     ("POST", "/images/create", pull),
     ("POST", "/images/load", load),
+    ("POST", "/images/prune", prune),
+    ("GET", "/images/get", save),
+    ("GET", "/images/{name:.+}/get", save),
+    ("POST", "/auth", login),
     ("GET", "/images/{name:.+}/json", inspect),
     ("GET", "/images/{name:.+}/history", history),
     ("POST", "/images/{name:.+}/tag", tag),

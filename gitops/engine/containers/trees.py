@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import posixpath
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -261,9 +260,3 @@ def _shown(found: packing.PathStatus) -> PathStat:
     for bit, go in _GO_BITS.items():
         mode |= go if status.st_mode & bit else 0
     return PathStat(found.name, status.st_size, mode, base.format_time(status.st_mtime_ns), found.target)
-
-
-def pipe() -> tuple[int, BinaryIO]:
-    """The reading end of a pipe, and the writing end as a file."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    return reader, os.fdopen(writer, "wb", 1 << 18)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from gitops import errors
 from gitops.engine import events as event_bus
-from gitops.engine.images import records, report, staging, store
+from gitops.engine.images import records, report, saving, staging, store
 from gitops.engine.images import unpack as unpacking
-from gitops.objects import base, image
+from gitops.objects import image
 from gitops.oci import archive, blob
 from gitops.oci import digest as digests
 from gitops.oci import manifest as manifests
@@ -49,11 +49,13 @@ class Loader:
         loaded: list[str] = []
         with opened, self._store.trash.paused():
             for entry in opened.images:
-                await self._load(entry, send)
+                await self.take(entry, send)
+                self._tell_loaded(entry, send)
                 loaded += [references.parse(tag).familiar() for tag in entry.tags] or [entry.id]
         return loaded
 
-    async def _load(self, entry: archive.ArchivedImage, send: report.Report) -> None:
+    async def take(self, entry: archive.ArchivedImage, send: report.Report) -> None:
+        """One image; layers that the store has aren't opened."""
         wanted = _wanted(entry)
         with self._store.lease() as lease:
             lease([entry.id, *(layer.chain_id for layer in wanted)])
@@ -71,7 +73,6 @@ class Loader:
                 self._tell_renamed(entry, send)
                 blobs = {entry.id: entry.config, row.manifest.digest: document}
                 await self._store.commit(row, ready, blobs, [*entry.tags, *_digest_names(entry, row.manifest.digest)])
-        self._tell_loaded(entry, send)
 
     def _describe(
         self, entry: archive.ArchivedImage, wanted: Sequence[staging.Wanted], ready: Sequence[store.NewLayer]
@@ -82,7 +83,8 @@ class Loader:
         if entry.manifest is not None:
             document, blobs = entry.manifest, [layer.digest or layer.diff_id for layer in wanted]
         else:
-            document, blobs = _make_manifest(entry, layers), [layer.digest for layer in layers]
+            document = saving.make_manifest(entry.id, entry.config, layers)
+            blobs = [layer.digest for layer in layers]
         kind = manifests.parse_manifest(document).media_type or manifests.OCI_MANIFEST
         now, known = time.time_ns(), self._store.images.get(entry.id)
         return document, records.Image(
@@ -126,13 +128,3 @@ def _digest_names(entry: archive.ArchivedImage, digest: str) -> list[str]:
     if entry.manifest is None:
         return []
     return sorted({references.parse(tag).name_only().with_digest(digest).canonical() for tag in entry.tags})
-
-
-def _make_manifest(entry: archive.ArchivedImage, layers: Sequence[records.Layer]) -> bytes:
-    return base.to_json(
-        manifests.Manifest(
-            config=manifests.Descriptor(manifests.OCI_CONFIG, entry.id, len(entry.config)),
-            layers=[manifests.Descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
-            media_type=manifests.OCI_MANIFEST,
-        )
-    )

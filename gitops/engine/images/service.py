@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -22,7 +23,20 @@ from gitops import config as settings
 from gitops import errors
 from gitops.engine import database as databases
 from gitops.engine import events as event_bus
-from gitops.engine.images import layout, loading, pulling, pushing, records, removal, report, staging, store, views
+from gitops.engine.images import (
+    assembling,
+    layout,
+    loading,
+    pulling,
+    pushing,
+    records,
+    removal,
+    report,
+    saving,
+    staging,
+    store,
+    views,
+)
 from gitops.engine.registry import client as registries
 from gitops.objects import image
 from gitops.oci import digest as digests
@@ -71,6 +85,8 @@ class ImageService:
         self._puller = pulling.Puller(self._store, self._staging, self._registry, events)
         self._pusher = pushing.Pusher(self._store, self._registry, events)
         self._loader = loading.Loader(self._store, self._staging, events)
+        self._saver = saving.Saver(self._store)
+        self._assembler = assembling.Assembler(self._saver, self._loader)
         self._events = events
         self._running = 0
         self._idle = asyncio.Event()
@@ -132,6 +148,25 @@ class ImageService:
         async with self._busy():
             return await self._loader.load(path, progress or report.silent)
 
+    async def assemble(
+        self,
+        layer: Path,
+        making: assembling.Making,
+        *,
+        below: str | None = None,
+        name: str = "",
+        action: str = "import",
+    ) -> str:
+        """Make an image of the tar `layer`, on top of the image with the id `below` if there is one; returns its id.
+
+        `action` is what its event says. Raises as `Assembler.assemble`, and errors.Invalid for a `name` with a digest.
+        """
+        names = [_new_name(name).canonical()] if name else []
+        async with self._busy():
+            image_id = await self._assembler.assemble(layer, making, below=below, names=names)
+        self._events.publish("image", action, image_id, {"name": name or image_id})
+        return image_id
+
     @asynccontextmanager
     async def _busy(self) -> AsyncIterator[None]:
         self._running += 1
@@ -143,7 +178,45 @@ class ImageService:
             if not self._running:
                 self._idle.set()
 
+    # -- out
+
+    @asynccontextmanager
+    async def save(self, names: Sequence[str], output: BinaryIO) -> AsyncIterator[asyncio.Future[None]]:
+        """The writing of an archive of these images to `output`, which is closed at its end: docker-archive and OCI.
+
+        A name without tag or digest brings all tags of its repository; an id brings none.
+
+        Raises:
+            errors.NotFound: one of them isn't there. errors.RuntimeFailure: a blob is gone.
+        """
+        wanted: dict[str, list[str]] = {}
+        for name in names:
+            for image_id, canonical in self._saved(name):
+                known = wanted.setdefault(image_id, [])
+                known += [text for text in canonical if text not in known]
+        async with self._busy(), self._saver.save(wanted, output) as done:
+            yield done
+        for image_id in wanted:
+            self._events.publish("image", "save", image_id, {"name": image_id})
+
+    def _saved(self, name: str) -> list[tuple[str, list[str]]]:
+        is_id = len(name) >= 64 and _HEX.fullmatch(name) is not None
+        repository = None if is_id else references.parse(name)
+        is_bare = repository is not None and repository.tag is None and repository.digest is None
+        if repository is not None and is_bare and (tags := sorted(self._tags_here(repository))):
+            return [(self._store.names[tag], [tag]) for tag in tags]
+        image_id, found = self._find(name)
+        return [(image_id, [found.canonical()] if found is not None and found.digest is None else [])]
+
     # -- registries
+
+    async def login(self, auth: image.AuthConfig) -> None:
+        """See whether the registry `auth.serveraddress` (default: the public one) takes these credentials.
+
+        Raises:
+            errors.Denied: it doesn't. errors.Unavailable: it can't be reached.
+        """
+        await self._registry.login(_domain(auth.serveraddress), auth)
 
     async def push(
         self, reference: str, *, auth: image.AuthConfig | None = None, progress: Report | None = None
@@ -305,9 +378,7 @@ class ImageService:
             errors.Invalid: no reference, or one with a digest.
         """
         image_id = self.resolve(name)
-        target = references.parse(new_reference).with_default_tag()
-        if target.digest is not None:
-            raise errors.Invalid("refusing to create a tag with a digest reference")
+        target = _new_name(new_reference)
         row = msgspec.structs.replace(self._store.image(image_id), tagged_ns=time.time_ns())
         self._store.rename(row, add=[target.canonical()])
         self._events.publish("image", "tag", image_id, {"name": target.familiar()})
@@ -333,6 +404,27 @@ class ImageService:
             lines += [image.ImageDelete(deleted=chain_id) for chain_id in await self.collect()]
         return lines
 
+    async def prune(self, filters: Mapping[str, Sequence[str]]) -> tuple[Deleted, int]:
+        """Remove images that no container has: those without a tag, with the filter `dangling=false` all.
+
+        Further filters are those of `list` (`until` in nanoseconds since the epoch). Returns what went, and the bytes
+        that this set free.
+
+        Raises:
+            errors.Invalid: an unknown filter or value.
+        """
+        chosen = dict(filters)
+        is_all = [value.lower() in ("0", "false") for value in chosen.pop("dangling", ())][-1:] == [True]
+        before, lines = sum(self._store.usage()), []
+        for found in self.list(filters=chosen):
+            if self.users(found.id) or (found.repo_tags and not is_all):
+                continue
+            try:
+                lines += await self.remove(found.id, force=True)
+            except (errors.Conflict, errors.NotFound):
+                continue  # taken into use, or removed, meanwhile
+        return lines, max(0, before - sum(self._store.usage()))
+
     async def collect(self) -> Strings:
         """Remove layers and blobs that no image, no container and no pull needs; their chain ids.
 
@@ -349,6 +441,20 @@ def _reference(name: str, *, is_optional: bool) -> references.Reference | None:
             return None
         raise
     return reference.without_tag() if reference.digest else reference
+
+
+def _new_name(text: str) -> references.Reference:
+    name = references.parse(text).with_default_tag()
+    if name.digest is not None:
+        raise errors.Invalid("refusing to create a tag with a digest reference")
+    return name
+
+
+def _domain(address: str) -> str:
+    """The registry's domain of an address as `docker login` takes it."""
+    host = address.partition("://")[2] or address
+    host = host.partition("/")[0]
+    return references.DEFAULT_DOMAIN if host in ("", "index.docker.io", "registry-1.docker.io") else host
 
 
 def _platform(entry: manifests.Platform) -> dict[str, str]:

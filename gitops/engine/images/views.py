@@ -15,7 +15,7 @@ from gitops.objects import base, image
 from gitops.oci import manifest as manifests
 from gitops.oci import reference as references
 
-FILTERS = frozenset({"reference", "dangling", "label", "before", "since"})
+FILTERS = frozenset({"reference", "dangling", "label", "label!", "before", "since", "until"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,8 @@ def history(entry: Entry) -> list[image.HistoryItem]:
 def select(entries: Sequence[Entry], filters: Mapping[str, Sequence[str]], find: Callable[[str], Entry]) -> list[Entry]:
     """The entries that pass all filters; `find` gives the image that `before` or `since` names.
 
+    `until` is in nanoseconds since the epoch.
+
     Raises:
         errors.Invalid: an unknown filter or value.
         errors.NotFound: the image of `before` or `since`.
@@ -120,6 +122,7 @@ def select(entries: Sequence[Entry], filters: Mapping[str, Sequence[str]], find:
         if key not in FILTERS:
             raise errors.Invalid(f"invalid filter '{key}'")
     before = [find(name).created_ns for name in filters.get("before", ())]
+    before += [int(limit) for limit in filters.get("until", ())]
     since = [find(name).created_ns for name in filters.get("since", ())]
     passed = [
         entry
@@ -127,6 +130,7 @@ def select(entries: Sequence[Entry], filters: Mapping[str, Sequence[str]], find:
         if all(entry.created_ns < limit for limit in before)
         and all(entry.created_ns > limit for limit in since)
         and _has_labels(entry, filters.get("label", ()))
+        and not any(_has_labels(entry, [text]) for text in filters.get("label!", ()))
         and _is_dangling(entry, filters.get("dangling", ()))
     ]
     patterns = filters.get("reference", ())

@@ -97,6 +97,15 @@ class RegistryClient:
             self._endpoints[reference.domain] = origin
         return Repository(self, self._wire, origin, reference, auth, purpose)
 
+    async def login(self, domain: str, auth: image.AuthConfig) -> None:
+        """See whether the registry of `domain` takes these credentials.
+
+        Raises:
+            errors.Denied: it doesn't. errors.Unavailable: it can't be reached.
+        """
+        repository = await self.repository(references.Reference(domain, "login"), auth)
+        await repository.greet()
+
     def forget(self, domain: str) -> None:
         """Look again how `domain` is reached, at its next use: after a failure it may have changed its ways."""
         self._endpoints.pop(domain, None)
@@ -154,6 +163,24 @@ class Repository:
         self._base = URL(f"{str(origin.url).rstrip('/')}/v2/{reference.path}", encoded=True)
         actions = "pull" if purpose == "pull" else "pull,push"
         self._authorizer = credentials.Authorizer(wire, origin, f"repository:{reference.path}:{actions}", auth)
+
+    async def greet(self) -> None:
+        """Show the registry the credentials.
+
+        Raises:
+            errors.Denied: they aren't taken. errors.Unavailable: no answer, or none of a registry.
+        """
+        registry = self._origin.url.authority
+        try:
+            answer = await self._wire.retrying(lambda: self._once("GET", "/v2/", {}, _ERROR_LIMIT))
+        except errors.Denied as error:
+            raise errors.Denied(f"login attempt to {self._origin.url}/v2/ failed: {error}") from error
+        except errors.Unavailable as error:
+            raise errors.Unavailable(f"can't log in to the registry {registry}: {error}") from error
+        if answer.status in (401, 403):
+            raise errors.Denied(f"login attempt to {self._origin.url}/v2/ failed with status: {answer.status}")
+        if answer.status != 200:
+            raise errors.Unavailable(f"{registry} is no registry: it answers {answer.status} to /v2/")
 
     async def head(self, name: str) -> str | None:
         """The digest that the tag or digest `name` has now; None where the registry doesn't say.
