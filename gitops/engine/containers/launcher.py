@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from gitops import errors
 from gitops.config import EngineConfig
 from gitops.engine import mountinfo
@@ -40,7 +42,7 @@ from gitops.engine.containers.boundary import Images
 from gitops.engine.containers.cgroups import Groups
 from gitops.engine.containers.injected import InjectedFiles
 from gitops.engine.containers.logs import LOG_NAME
-from gitops.engine.containers.record import ContainerRecord, MountRecord, Run
+from gitops.engine.containers.record import ContainerRecord, MountRecord, Run, replace
 from gitops.engine.containers.resources import HostLimits
 from gitops.engine.containers.runtime import Launch, Runtime
 from gitops.engine.containers.seccomp import SeccompCache
@@ -163,7 +165,7 @@ class Launcher:
         if record.host_config.privileged:
             found = dataclasses.replace(found, nodes=[*await self.in_thread(host.all_devices), *found.nodes])
         around = dataclasses.replace(around, devices=found, joined=joined)
-        (bundle / "config.json").write_text(json.dumps(spec.build(record, around)))
+        (bundle / "config.json").write_text(json.dumps(spec.build(_named(record, peer), around)))
         async with self.slots:
             pid = await self._runtime.create(self._conmon(record))
         self._keep_seccomp(record.id, around, seccomp_key)
@@ -437,6 +439,19 @@ def attachment(name: str, settings: EndpointSettings) -> net.Attachment:
     return net.Attachment(
         network=name, address=address or None, aliases=tuple(settings.aliases or ()), mac=settings.mac_address
     )
+
+
+def _named(record: ContainerRecord, peer: Callable[[str], ContainerRecord]) -> ContainerRecord:
+    """The record with the name that the host of its network has: another container, or this machine."""
+    donor = sharing.donor(record.host_config.network_mode)
+    if donor:
+        config = peer(donor).config
+        names = {"hostname": config.hostname, "domainname": config.domainname}
+    elif record.host_config.network_mode == sharing.HOST and not record.config.hostname:
+        names = {"hostname": os.uname().nodename}
+    else:
+        return record
+    return replace(record, config=msgspec.structs.replace(record.config, **names))
 
 
 def _namespace(other: ContainerRecord, kind: str, what: str) -> str:

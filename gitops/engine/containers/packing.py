@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from gitops import errors
 from gitops.engine.containers import syscalls
+from gitops.engine.images.unpack import lowerview
 from gitops.oci import tarheader
 from gitops.oci.tarheader import Member
 from gitops.oci.tarwriter import TarWriter
@@ -23,6 +24,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DEEPEST = 1000
 _CAPABILITIES = "security.capability"
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
 _KINDS = {
     stat.S_IFREG: tarheader.FILE,
     stat.S_IFDIR: tarheader.DIRECTORY,
@@ -135,6 +138,16 @@ def pack_all(top: int, output: BinaryIO) -> None:
     writer.close()
 
 
+def pack_layer(upper: int, output: BinaryIO, hidden: Collection[bytes]) -> None:
+    """Write an overlay's upper directory as the layer of an image, without the paths of `hidden` (no "/" before them).
+
+    A deletion becomes an entry `.wh.NAME`, a directory that hides the one below it gets an entry `.wh..wh..opq`.
+    """
+    writer = TarWriter(output)
+    _LayerPacker(writer, hidden).inner(upper, b"")
+    writer.close()
+
+
 class _Packer:
     """One archive: which file came under which name already, since further hard links are only named."""
 
@@ -221,6 +234,30 @@ class _Packer:
             self._writer.add(_member(status, path, descriptor), cast(BinaryIO, _Exactly(descriptor, status.st_size)))
         finally:
             os.close(descriptor)
+
+
+class _LayerPacker(_Packer):
+    """The archive of a layer."""
+
+    def __init__(self, writer: TarWriter, hidden: Collection[bytes]) -> None:
+        super().__init__(writer)
+        self._hidden = hidden
+
+    def entry(self, folder: int, name: bytes, path: bytes) -> int | None:
+        """One entry, or the mark of its deletion."""
+        if path in self._hidden:
+            return None
+        status = lowerview.lstat(name, folder)
+        if status is not None and lowerview.is_whiteout(status):
+            self._mark(path[: len(path) - len(name)] + _WHITEOUT + name)
+            return None
+        descriptor = super().entry(folder, name, path)
+        if descriptor is not None and lowerview.is_opaque(b"", descriptor):
+            self._mark(path + b"/" + _OPAQUE)
+        return descriptor
+
+    def _mark(self, path: bytes) -> None:
+        self._writer.add(Member(path, tarheader.FILE, 0o600, 0, 0, 0, 0))
 
 
 class _Exactly:

@@ -145,6 +145,31 @@ class Trees:
         upper = self._launcher.folder(now.id) / "diff"
         return await asyncio.to_thread(differences.changes, upper, layers, mounted)
 
+    async def layer(self, name: str, path: Path) -> ContainerRecord:
+        """Write what it changed of its image's files to `path`, as a layer; returns the record that this is true of.
+
+        Raises:
+            errors.NotFound: no such container. errors.RuntimeFailure: the disk refused.
+        """
+        container = self._find(name)
+        now = container.record
+        upper = self._launcher.folder(now.id) / "diff"
+        hidden = {os.fsencode(place).strip(b"/") for place in (*differences.PLACES, *(one.path for one in now.files))}
+
+        def work() -> None:
+            upper.mkdir(mode=0o755, exist_ok=True)
+            descriptor = os.open(upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with path.open("wb") as output:
+                    packing.pack_layer(descriptor, output, hidden)
+            finally:
+                os.close(descriptor)
+
+        async with container.lock:
+            with _explained(name, "/"):
+                await asyncio.shield(asyncio.to_thread(work))
+        return now
+
     async def sizes(self, name: str) -> tuple[int, int]:
         """Bytes of its own layer, and with its image's."""
         now = self._find(name).record

@@ -157,3 +157,18 @@ def test_an_entry_of_any_depth_is_removed_from_an_open_directory(tmp_path: Path)
     finally:
         os.close(descriptor)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_layer_has_all_but_what_is_hidden(tree: Path) -> None:
+    output = io.BytesIO()
+    descriptor = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        packing.pack_layer(descriptor, output, {b"data/in", b"out"})
+    finally:
+        os.close(descriptor)
+    output.seek(0)
+    with tarfile.open(fileobj=output) as made:
+        assert made.getnames() == [
+            *("broken", "data", "data/file", "data/link", "data/twin"),
+            *("folder", "up"),
+        ]
