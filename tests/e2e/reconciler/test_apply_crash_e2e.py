@@ -1,23 +1,25 @@
-"""An apply that dies before or after any of its writes is finished by the next one, with no task made twice."""
+"""An apply, a rollback or a removal that dies before or after any of its writes is finished by the next one, with no
+task made twice."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gitops import manifests
+from gitops import errors, manifests
 from gitops.client import EngineClient, endpoint
 from gitops.client.transport import Transport
 from gitops.manifests import canonical
 from gitops.reconciler import live, source
-from gitops.reconciler.reconcile import Options, Reconciler
+from gitops.reconciler.reconcile import Options, Reconciler, delete, plan_delete
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -48,6 +50,22 @@ spec:
 """,
 }
 OLD = "kind: Config\nmetadata: {name: old, stack: app}\nspec: {content: goes}\n"
+
+
+Death = tuple[int, bool]
+"""At which write, and whether the engine has carried it out."""
+
+OPENING = 4
+"""Writes with which one that follows a dead one begins: lease, end of the dead one's revision, own revision, record."""
+LEASE = 1
+"""All that a removal begins with."""
+DEATHS = 12
+"""In a row: more than there are objects to write."""
+
+
+def one_more_each(opening: int) -> Iterator[Death]:
+    """Deaths after each write of the opening; and then each after one write more than the one before came to."""
+    yield from ((number, True) for number in (*range(1, opening + 1), *itertools.repeat(opening + 1, DEATHS)))
 
 
 class Crash(BaseException):
@@ -100,13 +118,14 @@ def lay_out(path: Path, image: Any, version: str, order: random.Random | None = 
     return path
 
 
-async def apply(transport: Mortal, path: Path) -> bool:
+Act = Callable[[EngineClient], Awaitable[None]]
+
+
+async def survives(transport: Mortal, act: Act) -> bool:
     """Whether it came to its end."""
-    load = manifests.LoadOptions(allow_host=True, secret_key=b"k" * 32)
     try:
         async with EngineClient(transport) as client:
-            reconciler = Reconciler(client, Options(load, timeout_s=60, lease_s=1.0))
-            await reconciler.apply(await reconciler.prepare(source.of_path(path)), lambda _: None)
+            await act(client)
     except Crash:
         return False
     except BaseExceptionGroup as group:
@@ -114,6 +133,50 @@ async def apply(transport: Mortal, path: Path) -> bool:
             raise
         return False
     return True
+
+
+def reconciler(client: EngineClient) -> Reconciler:
+    load = manifests.LoadOptions(allow_host=True, secret_key=b"k" * 32)
+    return Reconciler(client, Options(load, timeout_s=60, lease_s=1.0))
+
+
+def applies(path: Path) -> Act:
+    async def act(client: EngineClient) -> None:
+        run = reconciler(client)
+        await run.apply(await run.prepare(source.of_path(path)), lambda _: None)
+
+    return act
+
+
+def rolls_back(state: str) -> Act:
+    """To the newest revision of a state, which is that of the one that died, once there is one."""
+
+    async def act(client: EngineClient) -> None:
+        run = reconciler(client)
+        found = (await live.read(client, ())).revisions["app"]
+        number = next(item.number for item in found if item.head.digest == state)
+        await run.apply(await run.prepare_rollback("app", number), lambda _: None)
+
+    return act
+
+
+async def deletes(client: EngineClient) -> None:
+    try:
+        prepared = await plan_delete(client, "app")
+    except errors.NotFound:
+        return  # the one before died after its last write
+    await delete(client, prepared, "app", lambda _: None, lease_s=1.0)
+
+
+async def carried_out(host: Any, act: Act, deaths: Iterable[Death]) -> list[str]:
+    """What the one that came through wrote, after those that died."""
+    for number, is_heard in deaths:
+        transport = Mortal(host.socket, number, is_heard)
+        if await survives(transport, act):
+            return transport.writes
+    last = Mortal(host.socket)
+    assert await survives(last, act)
+    return last.writes
 
 
 async def picture(host: Any) -> tuple[Any, Counter[tuple[str, int]]]:
@@ -127,51 +190,69 @@ async def picture(host: Any) -> tuple[Any, Counter[tuple[str, int]]]:
         for task in seen.tasks
         if task.status.state == "running" and task.spec.container_spec
     )
-    record = seen.records["app"]
+    record = seen.records.get("app")
     state = {
         "services": {name: canonical.service(item.spec, seen.names) for name, item in seen.services.items()},
         "networks": {name for name, item in seen.networks.items() if seen.owner(item.labels)},
         "secrets": set(seen.secrets),
-        "configs": {name for name in seen.configs if not name.startswith("gitops-")},
+        "configs": {name for name in seen.configs if record is None or not name.startswith("gitops-")},
         "images": {name: image.id for name, image in seen.images.items()},
         "running": running,
-        "record": (record.outcome, record.revision),
+        "record": (record.outcome, record.revision) if record else (None, ""),
     }
     return state, tasks
 
 
-async def life(host: Any, path: Path, image: Any, dies_at: int, is_heard: bool, order: random.Random | None) -> Any:
-    """Create, update and delete a stack; the pictures after the first two, and their writes. Deaths are healed."""
+async def state_of(host: Any) -> str:
+    """What names the objects of the newest revision."""
+    async with EngineClient(Transport(endpoint.resolve(host.socket))) as client:
+        return (await live.read(client, ())).revisions["app"][0].head.digest
+
+
+async def life(
+    host: Any,
+    path: Path,
+    image: Any,
+    deaths: Callable[[int], Iterable[Death]],
+    order: random.Random | None = None,
+) -> list[tuple[Any, list[str]]]:
+    """Create, update, roll back and delete a stack, each with its `deaths`; the picture after each, and its writes."""
     found = []
-    for version in ("v1", "v2"):
-        lay_out(path, image, version, order)
-        first = Mortal(host.socket, dies_at, is_heard)
-        if not await apply(first, path):
-            assert await apply(Mortal(host.socket), path)
-        else:
-            assert not dies_at or len(first.writes) < dies_at
-        found.append((await picture(host), first.writes))
+
+    async def then(act: Act, opening: int = OPENING) -> None:
+        writes = await carried_out(host, act, deaths(opening))
+        found.append((await picture(host), writes))
+
+    lay_out(path, image, "v1", order)
+    await then(applies(path))
+    first = await state_of(host)
+    lay_out(path, image, "v2", order)
+    await then(applies(path))
     unchanged = Mortal(host.socket)
-    assert await apply(unchanged, path)
-    assert unchanged.writes == [], "an apply that changes nothing wrote"
-    host.gitops("delete", "app", "--yes")
+    assert await survives(unchanged, applies(path)) and unchanged.writes == [], "what changes nothing wrote something"
+    await then(rolls_back(first))
+    await then(deletes, LEASE)
     return found
 
 
-async def repeat(host: Any, path: Path, image: Any, order: random.Random, lives: int | None) -> None:
-    """Deaths at `lives` moments, at all of them if that is None, each as good as none."""
-    whole = await life(host, path, image, 0, False, None)
-    count = max(len(writes) for _, writes in whole)
-    assert count >= 10
-    moments = [(number, is_heard) for number in range(1, count + 1) for is_heard in (False, True)]
-    chosen = moments if lives is None else order.sample(moments, lives)
-    for number, is_heard in chosen:
-        found = await life(host, path, image, number, is_heard, order)
-        for ((state, tasks), writes), ((wanted, wanted_tasks), _) in zip(found, whole, strict=True):
-            where = f"death at write {number}, {'heard' if is_heard else 'not heard'}: {writes}"
-            # A revision names the files, too, and those are laid out anew.
-            assert {**state, "record": state["record"][0]} == {**wanted, "record": wanted["record"][0]}, where
-            assert tasks == wanted_tasks, where
+def same(found: list[tuple[Any, list[str]]], whole: list[tuple[Any, list[str]]], where: str) -> None:
+    """Each state is that of a life without deaths, and no slot has had another number of tasks."""
+    for number, (((state, tasks), writes), ((wanted, wanted_tasks), _)) in enumerate(zip(found, whole, strict=True)):
+        told = f"phase {number} with {where}: {writes}"
+        # A revision names the files, too, and those are laid out anew.
+        assert {**state, "record": state["record"][0]} == {**wanted, "record": wanted["record"][0]}, told
+        assert tasks == wanted_tasks, told
+
+
+async def unharmed(host: Any, path: Path, image: Any) -> list[tuple[Any, list[str]]]:
+    """A life without deaths. Every task of its slots is known yet: the swarm forgets all but the last five of each."""
+    whole = await life(host, path, image, lambda _: ())
+    create, update, rollback, removal = (tasks for (_, tasks), _ in whole)
+    slots = {("app_db", 1), ("app_web", 1), ("app_web", 2)}
+    assert create == dict.fromkeys(slots, 1) and update == dict.fromkeys(slots, 2) and removal == {}
+    assert rollback == dict.fromkeys(slots, 3)
+    assert [len(writes) >= 8 for _, writes in whole] == [True] * 4, whole
+    return whole
 
 
 @pytest.fixture
@@ -181,12 +262,20 @@ def path(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_an_apply_that_dies_at_a_write_is_finished_by_the_next_one(swarm: Any, path: Path, image: Any) -> None:
+async def test_what_dies_at_writes_is_finished_by_the_next_one(swarm: Any, path: Path, image: Any) -> None:
+    whole = await unharmed(swarm, path, image)
+    same(await life(swarm, path, image, one_more_each), whole, "a death after each write")
     seed = random.randrange(2**32)
     print(f"seed {seed}")
-    await repeat(swarm, path, image, random.Random(seed), 3)
+    order = random.Random(seed)
+    death = order.randint(1, max(len(writes) for _, writes in whole)), order.random() < 0.5
+    same(await life(swarm, path, image, lambda _: [death], order), whole, f"death {death}")
 
 
 @pytest.mark.soak
-async def test_an_apply_may_die_at_every_single_write(swarm: Any, path: Path, image: Any) -> None:
-    await repeat(swarm, path, image, random.Random(1), None)
+async def test_it_may_die_before_and_after_every_single_write(swarm: Any, path: Path, image: Any) -> None:
+    whole = await unharmed(swarm, path, image)
+    order = random.Random(1)
+    for number in range(1, max(len(writes) for _, writes in whole) + 1):
+        for death in ((number, False), (number, True)):
+            same(await life(swarm, path, image, lambda _, death=death: [death], order), whole, f"death {death}")
