@@ -36,6 +36,7 @@ def _layer(text: str) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         _add(archive, "bin/busybox", Path("/bin/busybox").read_bytes(), 0o755)
+        _add(archive, "bin/bash", b'#!/bin/sh\nexport PS1="\\u@\\h:\\w# "\nexec /bin/sh "$@"\n', 0o755)
         _add(archive, "www/index.html", f"{text}\n".encode())
         _add(archive, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nworker:x:1001:1002::/home/worker:/bin/sh\n")
         _add(archive, "etc/group", b"root:x:0:\nstaff:x:1002:\nextra:x:1003:worker\n")
