@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import posixpath
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
