@@ -65,7 +65,7 @@ def load(paths: Sequence[Path], options: LoadOptions, memory: LoadMemory) -> Des
         for document in file.documents:
             if document.parsed.is_ours:
                 catalog.add(_item(document, file.repository))
-    made = _compose(files, options, environ)
+    made = _compose(files, options, environ, memory)
     if made is not None:
         catalog.is_incomplete = catalog.is_incomplete or bool(made.problems)
         for document, repository in made.documents:
@@ -95,7 +95,12 @@ def load(paths: Sequence[Path], options: LoadOptions, memory: LoadMemory) -> Des
 
 
 def _compose(
-    files: Sequence[_File], options: LoadOptions, environ: Mapping[str, str], *, keeps_data: bool = False
+    files: Sequence[_File],
+    options: LoadOptions,
+    environ: Mapping[str, str],
+    memory: LoadMemory,
+    *,
+    keeps_data: bool = False,
 ) -> compose.Loaded | None:
     """What the Compose files among them ask for; None if there is none."""
     found = [file for file in files if file.is_compose]
@@ -104,7 +109,7 @@ def _compose(
     from gitops.manifests.compose import loading
 
     candidates = [loading.Candidate(file.path, file.source, file.repository, file.is_given) for file in found]
-    return loading.load(candidates, options, environ, keeps_data=keeps_data)
+    return loading.load(candidates, options, environ, memory.projects, keeps_data=keeps_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +122,10 @@ class Rendered:
 
 def render(paths: Sequence[Path], options: LoadOptions) -> Rendered:
     """See `gitops.manifests.render`."""
-    files = list(_read(_repositories(paths, options), options, LoadMemory()))
+    memory = LoadMemory()
+    files = list(_read(_repositories(paths, options), options, memory))
     problems = [problem for file in files for problem in file.problems if not file.documents]
-    made = _compose(files, options, _environ(options), keeps_data=True)
+    made = _compose(files, options, _environ(options), memory, keeps_data=True)
     if made is not None:
         problems += made.problems
         problems += [problem for document, _ in made.documents for problem in document.problems()]

@@ -1,9 +1,9 @@
 """What a load leaves for the next one of the same paths: files by their content, services by all that they are made of.
 
-A `watch` loads again and again, and hardly anything has changed. A file whose bytes are the same is not parsed again. A
-service is not converted again where its document is the same object, in the same place, and where nothing that it might
-refer to looks different; one whose conversion looked at other files, or said anything, is always converted again. A
-load that fails leaves what the last good one left.
+A `watch` loads again and again, and hardly anything has changed. A file whose bytes are the same is not parsed again,
+nor a Compose project whose files and variables are the same. A service is not converted again where its document is the
+same object, in the same place, and where nothing that it might refer to looks different; one whose conversion looked at
+other files, or said anything, is always converted again. A load that fails leaves what the last good one left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gitops.objects.memory import Memory
 
 if TYPE_CHECKING:
     from gitops.manifests.catalog import Catalog, Item
+    from gitops.manifests.compose.loading import Project
     from gitops.manifests.documents import Parsed
     from gitops.manifests.kinds.service import Service
 
@@ -42,6 +43,7 @@ class LoadMemory:
 
     def __init__(self) -> None:
         self.services = _Services()
+        self.projects: Memory[Project] = Memory()
         self._texts: Memory[Read] = Memory()
         self._files: Memory[Read] = Memory()
         self._lock = threading.Lock()
@@ -52,6 +54,7 @@ class LoadMemory:
         with self._lock:
             self._texts.begin()
             self._files.begin()
+            self.projects.begin()
             yield
             self.services.keep()
 

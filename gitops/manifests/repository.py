@@ -30,6 +30,11 @@ class Refused(Exception):
         super().__init__(reason)
         self.reason, self.hint = reason, hint
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Refused) and (self.reason, self.hint) == (other.reason, other.hint)
+
+    __hash__ = Exception.__hash__
+
 
 def root_of(path: Path) -> Path:
     """The directory that manifests at `path` may read in: the git work tree around it, or the directory itself."""

@@ -25,6 +25,7 @@ class Inputs:
 
     repository: Repository
     _read: dict[tuple[str, str], SourceText | Refused] = field(default_factory=dict)
+    _there: dict[str, bool] = field(default_factory=dict)
     paths: set[Path] = field(default_factory=set)
     """Every file that was read."""
 
@@ -39,12 +40,27 @@ class Inputs:
         Raises:
             Refused: it can't be read, or isn't text.
         """
+        found = self._look(directory, name)
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def exists(self, directory: str, name: str) -> bool:
+        """Whether there is anything of that name."""
+        path = os.path.join(directory, name)
+        return self._there.setdefault(path, os.path.lexists(path))
+
+    def are_as_in(self, now: Inputs) -> bool:
+        """Whether all that was looked at is the same now; it is looked at again through `now`."""
+        return all(now._look(*key) == found for key, found in self._read.items()) and all(
+            os.path.lexists(path) == was for path, was in self._there.items()
+        )
+
+    def _look(self, directory: str, name: str) -> SourceText | Refused:
         key = (directory, name)
         found = self._read.get(key)
         if found is None:
             found = self._read[key] = self._text(directory, name)
-        if isinstance(found, Refused):
-            raise found
         return found
 
     def _text(self, directory: str, name: str) -> SourceText | Refused:
@@ -68,15 +84,16 @@ class Variables:
     environ: Mapping[str, str]
     files: Mapping[str, str] = field(default_factory=dict)
     used: dict[str, str | None] = field(default_factory=dict)
-    """What was asked for."""
+    """What the environment said to each that was asked for."""
 
     def get(self, name: str) -> str | None:
         """The value of a variable; None where it isn't set."""
-        value = self.environ.get(name)
-        if value is None:
-            value = self.files.get(name)
-        self.used[name] = value
-        return value
+        value = self.used[name] = self.environ.get(name)
+        return self.files.get(name) if value is None else value
+
+    def are_as_in(self, environ: Mapping[str, str]) -> bool:
+        """Whether another environment says the same to all that was asked for."""
+        return all(environ.get(name) == value for name, value in self.used.items())
 
     def below(self, files: Mapping[str, str]) -> Variables:
         """These variables with more of them, for what doesn't set its own."""
@@ -104,6 +121,6 @@ def dot_env(inputs: Inputs, directory: str, variables: Variables) -> dict[str, s
     Raises:
         Refused: it is there, and can't be read.
     """
-    if not os.path.lexists(os.path.join(directory, ".env")):
+    if not inputs.exists(directory, ".env"):
         return {}
     return env_file(inputs, directory, ".env", variables)

@@ -15,6 +15,7 @@ from gitops.manifests.documents import SourceText
 from gitops.manifests.options import LoadOptions
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Refused, Repository
+from gitops.objects.memory import Memory
 
 _STACK = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAME = re.compile(r"^name:[ \t]*[\"']?([a-z0-9][a-z0-9_-]*)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
@@ -50,8 +51,27 @@ class _Group:
     """Compose files of the same directory that are no part of it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What a load leaves of a project for the next one, with all that it was made of."""
+
+    options: LoadOptions
+    inputs: Inputs
+    variables: Variables
+    loaded: Loaded
+
+    def is_as_before(self, now: Inputs, options: LoadOptions, environ: Mapping[str, str]) -> bool:
+        """Whether it would come out the same."""
+        return self.options == options and self.inputs.are_as_in(now) and self.variables.are_as_in(environ)
+
+
 def load(
-    candidates: Sequence[Candidate], options: LoadOptions, environ: Mapping[str, str], *, keeps_data: bool = False
+    candidates: Sequence[Candidate],
+    options: LoadOptions,
+    environ: Mapping[str, str],
+    memory: Memory[Project],
+    *,
+    keeps_data: bool = False,
 ) -> Loaded:
     """Every project, the ones nearest to the top first: what they include or extend is no project of its own.
     `keeps_data`: documents keep what they are made of."""
@@ -61,7 +81,7 @@ def load(
     for group in _groups(candidates, options):
         if group.files[0].path in consumed:
             continue
-        result, read = _load(group, options, environ, keeps_data)
+        result, read = _load(group, options, environ, memory, keeps_data)
         consumed |= read - {file.path for file in group.files}
         results.append((group, result))
     stacks: dict[tuple[str, str], _Group] = {}
@@ -113,20 +133,38 @@ def _second(document: ComposeDocument, first: _Group) -> errors.Problem:
 
 
 def _load(
-    group: _Group, options: LoadOptions, environ: Mapping[str, str], keeps_data: bool
+    group: _Group, options: LoadOptions, environ: Mapping[str, str], memory: Memory[Project], keeps_data: bool
 ) -> tuple[Loaded, set[Path]]:
-    main = group.files[0]
-    reader = Inputs(main.repository)
+    """The project of a group, as it was before where nothing has changed, and the files that it read."""
+    repository = group.files[0].repository
+    reader = _reader(group)
+    key = (group.directory, *(str(file.path) for file in group.files))
+    kept = memory.get(*key)
+    if kept is not None and kept.is_as_before(reader, options, environ):
+        documents = [(document, repository) for document, _ in kept.loaded.documents]
+        return Loaded(documents, warnings=kept.loaded.warnings), kept.inputs.paths
+    reader, variables = _reader(group), Variables(environ)
+    loaded = _made(group, reader, options, variables, keeps_data)
+    if not loaded.problems:
+        memory.put(Project(options, reader, variables, loaded), *key)
+    return loaded, reader.paths
+
+
+def _reader(group: _Group) -> Inputs:
+    reader = Inputs(group.files[0].repository)
     for file in group.files:
         reader.seed(group.directory, str(file.path), file.path, file.source)
-    loaded = Loaded()
-    variables = Variables(environ)
+    return reader
+
+
+def _made(group: _Group, reader: Inputs, options: LoadOptions, variables: Variables, keeps_data: bool) -> Loaded:
+    main, loaded = group.files[0], Loaded()
     try:
         variables = variables.below(_variables(reader, group.directory, options, variables))
     except Refused as error:
         name = ", ".join(options.env_files) or ".env"
         loaded.problems.append(errors.Problem(name, 0, 0, "", error.reason, error.hint))
-        return loaded, set()
+        return loaded
     names = [str(file.path) for file in group.files]
     stack = _default_stack(group, options, variables)
     variables = variables.below({"COMPOSE_PROJECT_NAME": stack})
@@ -138,7 +176,7 @@ def _load(
     loaded.problems += found.problems
     loaded.warnings += found.warnings
     if found.values is None:
-        return loaded, reader.paths
+        return loaded
     written = found.values.get("name")
     if written and not options.project_name:
         stack = written
@@ -149,7 +187,7 @@ def _load(
     loaded.problems += result.problems
     loaded.warnings += result.warnings
     loaded.documents = [(document, main.repository) for document in result.documents]
-    return loaded, reader.paths
+    return loaded
 
 
 def _variables(reader: Inputs, directory: str, options: LoadOptions, variables: Variables) -> dict[str, str]:

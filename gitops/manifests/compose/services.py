@@ -107,7 +107,7 @@ def _environment(found: Translation, service: dict[str, Any], context: Context) 
     for index, file in enumerate(files if isinstance(files, list) else [files] if files else ()):
         file = {"path": file} if isinstance(file, str) else file
         path: Path = ("env_file", index) if isinstance(files, list) else ("env_file",)
-        if file.get("required") is False and not os.path.lexists(os.path.join(context.directory, file["path"])):
+        if file.get("required") is False and not context.inputs.exists(context.directory, file["path"]):
             continue
         variables |= _env_file(found, path, file, context)
     for name, value in _pairs(service.get("environment")).items():
