@@ -167,6 +167,8 @@ def brief(step: Step) -> str:
         return "left the manifests" if step.reason is Reason.LEFT else ""
     if step.reason is Reason.REMOVED:
         return "removed by somebody"
+    if step.reason is Reason.MOVED:
+        return f"moved from stack {step.changes[0].old}"
     if step.action in (Action.CREATE, Action.NONE):
         return ""
     names = list(dict.fromkeys(_word(change.path) for change in step.changes))

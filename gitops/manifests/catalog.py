@@ -38,11 +38,13 @@ class Item:
 
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What stands in for variables that the operator's environment lacks: those of a Compose project's `.env`."""
+    moved_from: str | None = None
+    """The stack that it was in before, which its name on the engine is made of."""
 
     @property
     def unversioned_name(self) -> str:
         """The name on the engine, but for the version of a secret or config."""
-        return self.own_name or labels.engine_name(self.stack, self.name)
+        return self.own_name or labels.engine_name(self.moved_from or self.stack, self.name)
 
     @property
     def where(self) -> str:

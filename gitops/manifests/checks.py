@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from gitops.manifests import problems
 from gitops.manifests.catalog import Catalog, Item
+from gitops.manifests.desired import DEFAULT_NETWORK
 from gitops.manifests.kinds.values import MAX_NAME
 from gitops.manifests.problems import Issue
 from gitops.manifests.text.construct import Path
+from gitops.objects import labels
 
 if TYPE_CHECKING:
     from gitops.manifests.kinds.image import Image
@@ -37,6 +39,28 @@ def check_stack(catalog: Catalog, item: Item) -> None:
     if item.kind == "Stack" and item.stack not in ("", item.name):
         hint = "leave it out: its name is the stack"
         catalog.report(item, Issue(("metadata", "stack"), "a Stack belongs to no other", hint, on_key=True))
+
+
+def check_move(catalog: Catalog, item: Item) -> None:
+    """What moves is an object of ours that has a stack of its own, and comes from another one."""
+    if item.moved_from is None:
+        return
+    path: Path = ("metadata", "moved_from")
+    if item.is_external or item.kind in ("Image", "Stack"):
+        what = "what is external" if item.is_external else f"a kind that has no stack on the engine: {item.kind}"
+        catalog.report(item, Issue(path, "has no meaning here", f"leave it out of {what}", on_key=True))
+    elif item.moved_from == item.stack:
+        catalog.report(item, Issue(path, "is the stack that it is in", "name the one that it was in before"))
+
+
+def check_default_networks(catalog: Catalog) -> None:
+    """The default network of a stack can't be one of another, such as one that moved there."""
+    for stack, item in catalog.default_networks.items():
+        name = labels.engine_name(stack, DEFAULT_NETWORK)
+        other = catalog.engine_names.get(("Network", name))
+        if other is not None:
+            reason = f"would join {name!r}, which is a network of stack {other.stack!r}"
+            catalog.report(item, Issue(("metadata", "name"), reason, f"at {other.where}: say which networks it joins"))
 
 
 def check_images(catalog: Catalog) -> None:

@@ -101,6 +101,8 @@ class Desired:
     """The services that it waits for, by name in order; they need not be in `needs`."""
     deadline_ns: int | None = None
     """How long its rollout may take, in nanoseconds; None: whatever the apply allows."""
+    moved_from: str | None = None
+    """The stack that it was in before, whose name it keeps on the engine; None: it never moved."""
     positions: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False, compare=False)
     """Line and column of each field that is written: `spec.deploy.update_config.delay`, `spec.ports[0]`."""
 

@@ -286,6 +286,7 @@ def _item(document: Document, repository: Repository) -> Item:
     item = Item(document, repository, parsed.kind, stack, name, model)
     spec = getattr(model, "spec", None)
     item.is_external = bool(getattr(spec, "external", None))
+    item.moved_from = model.metadata.moved_from if model else None
     item.own_name = "" if item.is_external else getattr(spec, "name", None) or ""
     if item.is_external:
         item.engine_name = str(spec.name or name) if spec is not None else name
@@ -305,6 +306,7 @@ def _convert(catalog: Catalog, memory: LoadMemory) -> tuple[list[Desired], list[
     for item in list(catalog.items.values()):
         checks.check_names(catalog, item)
         checks.check_stack(catalog, item)
+        checks.check_move(catalog, item)
     checks.check_images(catalog)
     checks.check_subnets(catalog)
     checks.check_ports(catalog)
@@ -314,6 +316,7 @@ def _convert(catalog: Catalog, memory: LoadMemory) -> tuple[list[Desired], list[
     secrets = [(item, secret) for item in catalog.of("Secret") if (secret := storage.secret(catalog, item))]
     configs = [(item, config) for item in catalog.of("Config") if (config := storage.config(catalog, item))]
     services = _services(catalog, memory)
+    checks.check_default_networks(catalog)
     implied = [
         storage.default_network(_default_network(stack, item)) for stack, item in catalog.default_networks.items()
     ]

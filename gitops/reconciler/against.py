@@ -114,9 +114,10 @@ def _unread(desired: DesiredSet, seen: Live) -> Iterator[tuple[str, str]]:
 def _current(item: Desired, seen: Live) -> str:
     """The version that is in use: that of the last healthy revision, else the latest; empty where there is none."""
     found = seen.secrets if item.kind == "Secret" else seen.configs
-    mine = (item.stack, item.kind, item.name)
-    present = [name for name, other in found.items() if seen.owner(other.spec.labels) == mine]
-    applied = reconcile.baseline(frozenset({item.stack}), seen)
+    stacks = {item.stack} if item.moved_from is None else {item.stack, item.moved_from}
+    mine = {(stack, item.kind, item.name) for stack in stacks}
+    present = [name for name, other in found.items() if seen.owner(other.spec.labels) in mine]
+    applied = reconcile.baseline(frozenset(stacks), seen)
     last = [name for name in present if (item.kind, name) in applied]
     latest = sorted(present, key=lambda name: found[name].version.index)
     return (last or latest or [""])[-1]

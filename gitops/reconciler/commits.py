@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from msgspec import structs
 
 from gitops import errors, manifests
-from gitops.manifests import Desired, DesiredSet
+from gitops.manifests import Desired, DesiredSet, ImageSource, canonical
 from gitops.objects.service import Service, ServiceSpec
-from gitops.reconciler import effects, planner
+from gitops.reconciler import claiming, effects, planner
 from gitops.reconciler.diff import HIDDEN, FieldChange, fields
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import KINDS, Action, Plan, Reason, Step
@@ -62,8 +66,14 @@ def _load(place: Path, relative: Path, options: manifests.LoadOptions) -> Desire
 def steps(old: DesiredSet, new: DesiredSet) -> list[Step]:
     """What changes between two sets, object by object. Pure."""
     former = {(item.kind, item.stack, item.name): item for item in old.objects}
-    found = [_step(item, former.pop((item.kind, item.stack, item.name), None)) for item in new.objects]
+    found = [_step(item, former.pop(_former_key(item, former), None)) for item in new.objects]
     return found + [_left(item) for item in sorted(former.values(), key=lambda item: KINDS.index(item.kind))]
+
+
+def _former_key(item: Desired, former: Container[tuple[str, str, str]]) -> tuple[str, str, str]:
+    """How an object is to be found among the former ones: in the stack that it moved from, if it is there."""
+    moved = (item.kind, item.moved_from or item.stack, item.name)
+    return moved if moved in former else (item.kind, item.stack, item.name)
 
 
 def _step(item: Desired, former: Desired | None) -> Step:
@@ -76,7 +86,12 @@ def _step(item: Desired, former: Desired | None) -> Step:
     if item.kind == "Secret" and item.engine_name != former.engine_name:
         changes: tuple[FieldChange, ...] = (FieldChange("data", HIDDEN, HIDDEN, is_sensitive=True),)
     else:
-        changes = fields(former.canonical, item.canonical)
+        changes = fields(_form_under(former, item.stack), item.canonical)
+    if former.stack != item.stack:
+        change = FieldChange("stack", former.stack, item.stack)
+        if not changes:
+            return replace(base, action=Action.UPDATE, reason=Reason.MOVED, changes=(change,))
+        changes = (change, *changes)
     if not changes:
         return base
     action = Action.UPDATE if item.kind in _IN_PLACE else Action.REPLACE
@@ -87,6 +102,21 @@ def _step(item: Desired, former: Desired | None) -> Step:
     return replace(
         base, action=action, reason=reason, changes=changes, note=note, before=_form(former), after=_form(item)
     )
+
+
+def _form_under(item: Desired, stack: str) -> Mapping[str, Any]:
+    """The canonical form of an object as it would be in another stack."""
+    spec = item.spec
+    if item.stack == stack or isinstance(spec, ImageSource):
+        return item.canonical
+    makers: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
+        "Service": canonical.service,
+        "Network": canonical.network,
+        "Volume": canonical.volume,
+        "Secret": canonical.secret,
+        "Config": canonical.config,
+    }
+    return makers[item.kind](structs.replace(spec, labels=claiming.under(spec.labels, stack)))
 
 
 def _left(item: Desired) -> Step:

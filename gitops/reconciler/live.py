@@ -17,7 +17,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import groups, predefined, record, revisions, targets
+from gitops.reconciler import claiming, groups, predefined, record, revisions, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         found = group.create_task(images(client, names))
         target = group.create_task(targets.look(client))
     records = [record.parse(item) for item in configs.result() if item.spec.labels.get(labels.KIND) == "record"]
-    return Live(
+    seen = Live(
         services={item.spec.name: item for item in services.result()},
         networks={item.name: item for item in networks.result()},
         volumes={item.name: item for item in volumes.result()},
@@ -84,6 +84,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         revisions=revisions.parse(configs.result()),
         target=target.result(),
     )
+    return claiming.claimed(seen)
 
 
 async def images(client: clients.EngineClient, names: Iterable[str]) -> dict[str, ImageInspect]:

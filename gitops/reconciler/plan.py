@@ -17,6 +17,10 @@ KINDS = ("Image", "Network", "Volume", "Secret", "Config", "Service")
 """In the order in which objects need each other; deletes go the other way round."""
 
 
+Key = tuple[str, str]
+"""Kind and engine name: unique in a plan."""
+
+
 class Action(enum.StrEnum):
     """What happens to an object."""
 
@@ -45,6 +49,8 @@ class Reason(enum.StrEnum):
     PAUSED = "update-paused"
     UNKNOWN = "unknown"
     """It is there, but whether its content is the same can't be told here: a secret without the operator's key."""
+    MOVED = "moved"
+    """It belongs to another stack from now on; nothing else changes."""
     SAME = "same"
 
 
@@ -87,8 +93,8 @@ class Step:
         return tuple(change for change in self.changes if change.cause is Cause.INTENT)
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Kind and engine name: unique in a plan."""
+    def key(self) -> Key:
+        """Kind and engine name."""
         return self.kind, self.engine_name
 
 

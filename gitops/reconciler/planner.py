@@ -22,6 +22,7 @@ from gitops.reconciler import (
     guards,
     images,
     imagesteps,
+    moves,
     prediction,
     protection,
     pruning,
@@ -31,7 +32,7 @@ from gitops.reconciler import (
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange, causes, fields
 from gitops.reconciler.images import Known
 from gitops.reconciler.live import Live
-from gitops.reconciler.plan import Action, Plan, Reason, Step
+from gitops.reconciler.plan import Action, Key, Plan, Reason, Step
 from gitops.reconciler.remembered import Remembered
 
 _VERSIONED = ("Secret", "Config")
@@ -66,6 +67,7 @@ def make(request: Request, live: Live, remembered: Remembered | None = None) -> 
         errors.Refused: an object that isn't ours has the name of one that should be made.
         errors.InvalidManifest: an external object doesn't exist.
     """
+    moved, live = moves.of(request.desired, live), moves.taken(request.desired, live)
     guards.check_externals(request.desired, live)
     guards.check_owners(request.desired, live)
     remembered = remembered or Remembered()
@@ -76,6 +78,8 @@ def make(request: Request, live: Live, remembered: Remembered | None = None) -> 
         else _step(item, request, live)
         for item in request.desired.objects
     ]
+    if moved:
+        steps = [_moved(step, moved) for step in steps]
     pruned = pruning.pruned(request.desired, request.stacks, () if request.prunes_parts else request.parts)
     steps += pruning.steps(request.desired, pruned, live, request.kept)
     wanted = {item.engine_name: item.spec for item in request.desired.of("Service")}
@@ -97,10 +101,26 @@ def make(request: Request, live: Live, remembered: Remembered | None = None) -> 
         *protection.refusals(steps, request.desired, live),
         *(() if request.allows_deletes else protection.too_many(steps, live, pruned)),
     )
-    warnings = (*(warning.headline() for warning in request.desired.warnings), *request.warnings)
+    warnings = (
+        *(warning.headline() for warning in request.desired.warnings),
+        *request.warnings,
+        *pruning.renamed_volumes(request.desired, live),
+    )
     if any(step.action is not Action.NONE for step in steps):
         warnings += tuple(targets.warnings(request.desired, live.target, len(live.nodes)))
     return Plan(tuple(steps), predicted.unplaced, warnings, refused, predicted.forecast)
+
+
+def _moved(step: Step, moved: Mapping[Key, str]) -> Step:
+    """The step of what comes from another stack; it is no new step where that is all that changes."""
+    former = moved.get(step.key)
+    if former is None:
+        return step
+    changes = (FieldChange("stack", former, step.stack), *step.changes)
+    if step.action is not Action.NONE:
+        return replaced(step, changes=changes)
+    note = "nothing is restarted" if step.kind == "Service" else ""
+    return replaced(step, action=Action.UPDATE, reason=Reason.MOVED, changes=changes, note=note)
 
 
 def settled(spec: ServiceSpec, service: Service | None) -> ServiceSpec:

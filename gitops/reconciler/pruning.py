@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from gitops.manifests import DesiredSet
@@ -26,10 +26,14 @@ def _prunes(desired: DesiredSet, stack: str) -> bool:
 def steps(desired: DesiredSet, stacks: Collection[str], live: Live, kept: Kept) -> list[Step]:
     """The deletes in `stacks`, but for `volumes`; what is in `kept` stays for rollbacks."""
     wanted = {(item.kind, item.stack, item.name) for item in desired.objects}
+    names = {item.key for item in desired.objects}
     found = []
     for kind, name, labels in _owned(live):
         owner = live.owner(labels)
-        if owner is None or owner[1] != kind or owner[0] not in stacks or (kind, owner[0], owner[2]) in wanted:
+        if owner is None or owner[1] != kind or owner[0] not in stacks:
+            continue
+        # Secrets and configs have a name for each version; anything else under another name is its former self.
+        if (kind, owner[0], owner[2]) in wanted and (kind in _VERSIONED or (kind, name) in names):
             continue
         step = Step(kind, owner[0], owner[2], name, Action.DELETE, reason(desired, owner[0]))
         if step.key in kept and kind in _VERSIONED:
@@ -60,6 +64,22 @@ def volumes(
         elif step.reason is Reason.STACK:
             found.append(step)
     return found
+
+
+def renamed_volumes(desired: DesiredSet, live: Live) -> Iterator[str]:
+    """Volumes that the engine has under another name, and that would be made anew: empty."""
+    former = {
+        (owner[0], owner[2]): name
+        for name, volume in live.volumes.items()
+        if (owner := live.owner(volume.labels)) and owner[1] == "Volume"
+    }
+    for item in desired.of("Volume"):
+        name = former.get((item.stack, item.name))
+        if name is not None and item.engine_name not in live.volumes:
+            yield (
+                f"volume {item.name} of stack {item.stack} is {name} on the engine; {item.engine_name} will be a new,"
+                " empty one: put moved_from or the name back into its manifest, if that isn't meant"
+            )
 
 
 def _users(live: Live, removed: Collection[str]) -> dict[str, set[str]]:

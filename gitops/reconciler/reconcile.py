@@ -21,6 +21,7 @@ from gitops.reconciler import (
     latedigests,
     lease,
     live,
+    moves,
     pinning,
     planner,
     record,
@@ -171,6 +172,7 @@ class Reconciler:
         names |= {name for stack in stacks if stack in seen.records for name in _image_names(seen.records[stack])}
         seen = replace(seen, images=await live.images(self._client, names))
         rollback.check(chosen, desired, known, seen)
+        desired = moves.handed_back(desired, seen, stacks)
         kept = retention.kept(seen, stacks)
         request = planner.Request(
             desired, known, stacks, baseline=baseline(stacks, seen), kept=kept, allows_deletes=True
@@ -197,7 +199,7 @@ class Reconciler:
         own = prepared.revision if self._options.gives_way else None
         async with lease.hold(
             self._client,
-            prepared.stacks,
+            sorted({*prepared.stacks, *moves.losers(prepared.request.desired, prepared.live)}),
             _holder(),
             ttl_s=self._options.lease_s,
             seen=prepared.live.records,
@@ -327,6 +329,9 @@ def requested(desired: manifests.DesiredSet, seen: live.Live, source: Source, op
             f"no manifests in {source.path}: an empty directory would delete everything; if that is meant, say"
             " --allow-empty"
         )
+    known = {found.source for stack in desired.stacks if (found := seen.records.get(stack)) and not options.take_over}
+    if not options.take_over:
+        moves.check(desired, seen, {source.identity, *known})
     parts = {stack: part for stack in sorted(desired.stacks) if (part := _part(stack, seen, source, options))}
     stacks = frozenset(
         {stack for stack, item in seen.records.items() if item.source == source.identity} | set(desired.stacks)

@@ -22,7 +22,7 @@ from gitops.objects.secret import Config, ConfigSpec
 
 RECORD_KIND = "record"
 _PREFIX = "gitops.record."
-_LISTS = ("images", "brought")
+_LISTS = ("images", "brought", "claims")
 _RETRIES = 5
 _STACK_LENGTH = 36
 _STACK_CUT = 25
@@ -45,7 +45,8 @@ class Record:
 
     `revision` names a state of the manifests; `held` is the one that isn't tried again by itself; `images` are the
     references that the manifests bring; `brought` is every version of them that may still be on the engine, as
-    `name:tag@digest`, the latest last; `key` is a fingerprint of the operator's key for secrets.
+    `name:tag@digest`, the latest last; `claims` are objects that moved here from another stack and whose labels can't
+    say so (`claiming`); `key` is a fingerprint of the operator's key for secrets.
     """
 
     stack: str
@@ -68,6 +69,7 @@ class Record:
     lease_phase: str = ""
     lease_fence: str = ""
     """Counts the holders: the number of the present one, or of the last."""
+    claims: tuple[str, ...] = ()
 
     @property
     def suspension(self) -> str:

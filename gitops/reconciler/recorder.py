@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitops import client as clients
 from gitops.objects import base
-from gitops.reconciler import images, record, revisions, versions
+from gitops.reconciler import images, moves, record, revisions, versions
 from gitops.reconciler.plan import Action, Plan
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.revisions import Head, Revision
@@ -109,7 +109,11 @@ class Recorder:
     async def write(
         self, outcome: Outcome, message: str, held: str | None = None, removed: frozenset[str] = frozenset()
     ) -> None:
-        """Write each stack's record."""
+        """Write each stack's record; one from which something moved away no longer claims it."""
+        desired, seen = self._prepared.request.desired, self._prepared.live
+        for stack in set(moves.losers(desired, seen)) - set(self._prepared.stacks):
+            claims = moves.claims(desired, seen, stack)
+            await record.write(self._client, stack, fence=self._fence(stack), claims=claims)
         for stack in self._prepared.stacks:
             changes = self._changes(stack, removed) | {"outcome": outcome, "message": message[:_MESSAGE_LIMIT]}
             if held is not None:
@@ -131,6 +135,7 @@ class Recorder:
             "revision": back.revision if back else former.revision if is_part else prepared.revision,
             "images": tuple(dict.fromkeys((*former.images, *names))) if is_part else names,
             "brought": tuple(item for item in brought if versions.as_digest(item) not in removed),
+            "claims": moves.claims(prepared.request.desired, prepared.live, stack, removed),
             "key": prepared.key if prepared.request.desired.of("Secret") and not back else former.key,
         }
         if prepared.plan.changed or former.revision != changes["revision"]:

@@ -34,7 +34,7 @@ from gitops.reconciler import images, planner, ports, predefined, versions
 from gitops.reconciler.graph import spec_of
 from gitops.reconciler.live import Live
 from gitops.reconciler.pinning import Credentials
-from gitops.reconciler.plan import Action, Plan, Step
+from gitops.reconciler.plan import Action, Plan, Reason, Step
 from gitops.reconciler.waiting import Guard, Report, Update
 
 PARALLEL = 6
@@ -142,6 +142,8 @@ class Sender:
                 raise errors.RolloutFailed(text) from error
 
     async def _make(self, step: Step, limit: asyncio.Timeout) -> None:
+        if step.reason is Reason.MOVED:
+            return  # the stack's record claims it
         spec = self._items[step.key].spec
         if isinstance(spec, ImageSource):
             await self._image(step, spec, limit)

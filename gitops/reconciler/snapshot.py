@@ -27,8 +27,8 @@ from gitops.objects.node import Node, NodeStatus
 from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
 from gitops.objects.service import ContainerSpec, Endpoint, Service, ServiceSpec, TaskSpec
 from gitops.objects.task import Task, TaskStatus
+from gitops.reconciler import claiming, protection, record, redaction, revisions, targets, versions
 from gitops.reconciler import live as states
-from gitops.reconciler import protection, record, redaction, revisions, targets, versions
 from gitops.reconciler.live import Live
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.revisions import Body, Head, Revision, Stored
@@ -60,6 +60,7 @@ class Recorded(msgspec.Struct, frozen=True, omit_defaults=True):
     suspended: str = ""
     images: list[str] = []
     brought: list[str] = []
+    claims: list[str] = []
 
 
 class Named(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -312,6 +313,7 @@ class _Redactor:
             item.suspended,
             list(item.images),
             list(item.brought),
+            list(item.claims),
         )
 
     def applied(self, stack: str) -> Iterable[Applied]:
@@ -398,7 +400,7 @@ class Snapshot:
         found: dict[str, list[Revision]] = {}
         for item in document.revisions:
             found.setdefault(item.stack, []).append(_revision(item))
-        return Live(
+        seen = Live(
             services={item.spec.name: item for item in document.services},
             networks={item.name: item for item in document.networks},
             volumes={item.name: item for item in document.volumes},
@@ -407,10 +409,11 @@ class Snapshot:
             images=dict(_inspected(document.images)),
             nodes=tuple(document.nodes),
             tasks=tuple(document.tasks),
-            records={item.stack: _record(item) for item in document.records},
+            records={item.stack: _record(item, renamed) for item in document.records},
             revisions=found,
             target=targets.Target(engine.is_ours, engine.keeps_digests, engine.api_version),
         )
+        return claiming.claimed(seen)
 
 
 def read(file: Path) -> Snapshot:
@@ -454,7 +457,7 @@ def _inspected(found: Iterable[Picture]) -> Iterable[tuple[str, ImageInspect]]:
             yield name, image
 
 
-def _record(item: Recorded) -> Record:
+def _record(item: Recorded, renamed: Mapping[str, str]) -> Record:
     return Record(
         item.stack,
         source=item.source,
@@ -463,6 +466,7 @@ def _record(item: Recorded) -> Record:
         applied_at=item.applied_at,
         images=tuple(item.images),
         brought=tuple(item.brought),
+        claims=tuple(" ".join(renamed.get(word, word) for word in claim.split(" ")) for claim in item.claims),
         suspended=item.suspended,
     )
 

@@ -31,6 +31,7 @@ def desired(
         needs=needs,
         depends_on=depends_on,
         deadline_ns=deadline_ns,
+        moved_from=item.moved_from,
         positions=item.document.positions,
     )
 

@@ -15,6 +15,7 @@ from gitops.manifests.kinds.findings import found_by, problem
 from gitops.manifests.kinds.service import ServiceSpec
 from gitops.manifests.problems import Issue
 from gitops.manifests.text.construct import Path
+from gitops.objects import labels
 from gitops.objects.mount import BindOptions, Mount, TmpfsOptions, VolumeDriver, VolumeOptions
 from gitops.objects.service import ConfigReference, FileTarget, SecretReference
 
@@ -163,11 +164,17 @@ def _volume_options(found: Item, no_copy: bool) -> VolumeOptions:
     spec = found.model.spec or VolumeSpec()
     return VolumeOptions(
         no_copy=no_copy,
-        labels=(found.model.metadata.labels or {})
-        | (spec.labels or {})
-        | owner_labels("Volume", found.stack, found.name),
+        labels=_volume_labels(found, (found.model.metadata.labels or {}) | (spec.labels or {})),
         driver_config=VolumeDriver("local", dict(spec.driver_opts)) if spec.driver_opts else None,
     )
+
+
+def _volume_labels(found: Item, own: dict[str, str]) -> dict[str, str]:
+    """The labels of a volume that is made for a task. Changing them restarts tasks, so they tell neither that it moved
+    nor that it is protected."""
+    stack = found.moved_from or found.stack
+    plain = {key: value for key, value in own.items() if key != labels.PROTECT}
+    return plain | owner_labels("Volume", stack, found.name)
 
 
 def _target(use: kind.FileUseFields) -> FileTarget:

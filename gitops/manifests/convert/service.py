@@ -102,8 +102,9 @@ def _check_placeholders(catalog: Catalog, item: Item, container: ContainerSpec, 
 def _container(catalog: Catalog, item: Item, spec: kind.ServiceSpec, needs: list[Need]) -> ContainerSpec:
     files = mounts.Targets(catalog, item)
     container_labels = dict(spec.labels or {})
-    if item.stack:
-        container_labels[labels.NAMESPACE] = item.stack
+    if item.moved_from or item.stack:
+        # A label of the container: changing it would restart what moves to another stack.
+        container_labels[labels.NAMESPACE] = item.moved_from or item.stack
     dns = None
     if spec.dns or spec.dns_search or spec.dns_opt:
         dns = DNSConfig(spec.dns or [], spec.dns_search or [], spec.dns_opt or [])

@@ -43,6 +43,9 @@ class Metadata(Model):
     stack: Name | None = optional(
         "The stack that it belongs to: the prefix of its name on the engine, and what is pruned together.",
     )
+    moved_from: Name | None = optional(
+        "The stack that the object was in before: it keeps its name on the engine, and nothing restarts.",
+    )
     labels: Labels | None = optional("Labels of the object on the engine.")
     annotations: Labels | None = optional("Notes that stay in the manifest.")
     naming: Literal["compose"] | None = optional(
