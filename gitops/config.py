@@ -41,6 +41,11 @@ class EngineConfig:
     """For TCP, which is refused without it anywhere but on loopback."""
     allow_plain_tcp: bool = False
     """The operator's word that TCP may be without TLS on any address."""
+    insecure_registries: tuple[str, ...] = ()
+    """Registries, `host[:port]` or networks such as `10.0.0.0/8`, that may have a certificate that nobody signed, or
+    plain HTTP. Those on loopback may in any case."""
+    registry_mirrors: tuple[str, ...] = ()
+    """Addresses, `https://host[:port]`, that are asked before the public registry, in this order."""
     socket_group: str = "gitops"
     """Group of the socket, where it exists; else root. Mode 0660, as Docker's."""
     local_pools: tuple[str, ...] = (

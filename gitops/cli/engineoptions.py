@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,6 +47,20 @@ def engine(command: F) -> F:
         click.option("--tlscert", type=_FILE, metavar="FILE", help="The engine's certificate, for tcp://."),
         click.option("--tlscacert", type=_FILE, metavar="FILE", help="The authority whose clients tcp:// lets in."),
         click.option("--tlsverify", is_flag=True, help="Serve tcp:// by mutual TLS only; needs the three files."),
+        click.option(
+            "--registry-mirror",
+            "registry_mirrors",
+            multiple=True,
+            metavar="URL",
+            help="Asked before the public registry; may be repeated.",
+        ),
+        click.option(
+            "--insecure-registry",
+            "insecure_registries",
+            multiple=True,
+            metavar="HOST[:PORT]|CIDR",
+            help="A registry with a certificate that nobody signed, or with plain HTTP; may be repeated.",
+        ),
         click.option("--log-level", type=click.Choice(_LEVELS), default="info", show_default=True, help="What to log."),
         click.option(
             "--host",
@@ -74,6 +89,8 @@ def config_of(
     tlscert: Path | None = None,
     tlskey: Path | None = None,
     allow_plain_tcp: bool = False,
+    insecure_registries: tuple[str, ...] = (),
+    registry_mirrors: tuple[str, ...] = (),
 ) -> settings.EngineConfig:
     """The settings that the options ask for.
 
@@ -85,6 +102,12 @@ def config_of(
     tls = _tls(tlsverify, {"--tlscacert": tlscacert, "--tlscert": tlscert, "--tlskey": tlskey})
     if (tls or allow_plain_tcp) and not any(host.startswith("tcp://") for host in hosts):
         raise errors.Invalid("options of tcp:// are given, and nothing listens there: add --host tcp://ADDRESS:PORT")
+    for mirror in registry_mirrors:
+        if not re.fullmatch(r"https?://[^/@?#\s]+/?", mirror):
+            raise errors.Invalid(f"invalid mirror {mirror!r}: an address such as https://mirror.example:5000 is wanted")
+    for registry in insecure_registries:
+        if "://" in registry or not re.fullmatch(r"[\w.:\[\]-]+(/\d+)?", registry):
+            raise errors.Invalid(f"invalid insecure registry {registry!r}: host[:port] or a network is wanted")
     return settings.EngineConfig(
         data_root=data_root.absolute(),
         run_root=run_root.absolute(),
@@ -92,6 +115,8 @@ def config_of(
         hosts=hosts,
         tls=tls,
         allow_plain_tcp=allow_plain_tcp,
+        insecure_registries=insecure_registries,
+        registry_mirrors=registry_mirrors,
     )
 
 

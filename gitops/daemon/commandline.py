@@ -16,6 +16,8 @@ def words(config: EngineConfig, log_level: str) -> list[str]:
         *("--cgroup-parent", config.cgroup_parent),
         *("--log-level", log_level),
         *(word for host in config.hosts for word in ("--host", host)),
+        *(word for name in config.insecure_registries for word in ("--insecure-registry", name)),
+        *(word for address in config.registry_mirrors for word in ("--registry-mirror", address)),
         *_tls(config),
         *(["--allow-plain-tcp"] if config.allow_plain_tcp else []),
     ]

@@ -177,6 +177,14 @@ class VolumeService:
             removed.append(volume.name)
         return removed, freed
 
+    async def usage(self) -> Sequence[tuple[Volume, int, int]]:
+        """Every volume, the bytes that it takes, and how many containers have it."""
+        found = []
+        for volume in self.list():
+            size = await asyncio.to_thread(diskusage.of, self._root / volume.name)
+            found.append((volume, size, len(self.users(volume.name))))
+        return found
+
     def path(self, name: str) -> Path:
         """The directory of a volume's data, whether there is one or not."""
         return self._root / name / "_data"

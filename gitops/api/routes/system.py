@@ -7,14 +7,17 @@ import time
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 import gitops
-from gitops import config
+from gitops import config, errors
 from gitops.api import answers, hostfacts, middleware
 from gitops.api.context import engine_of, swarm_of
 from gitops.engine.engine import Engine
 from gitops.engine.networks import ipam
 from gitops.objects import base, system
+
+_USAGES = {"container", "image", "volume", "build-cache"}
 
 
 async def ping(request: web.Request) -> web.Response:
@@ -132,15 +135,7 @@ def _drivers(engine: Engine) -> dict[str, Any]:
         },
         "LoggingDriver": "json-file",
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "AllowNondistributableArtifactsCIDRs": None,
-            "AllowNondistributableArtifactsHostnames": None,
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "IndexConfigs": {
-                "docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True},
-            },
-            "Mirrors": None,
-        },
+        "RegistryConfig": _registries(engine),
         "Runtimes": {"crun": {"path": "crun"}},
         "DefaultRuntime": "crun",
         "InitBinary": "docker-init",
@@ -153,24 +148,42 @@ def _drivers(engine: Engine) -> dict[str, Any]:
     }
 
 
+def _registries(engine: Engine) -> dict[str, Any]:
+    named, mirrors = engine.config.insecure_registries, list(engine.config.registry_mirrors)
+    hub = {"Name": "docker.io", "Mirrors": mirrors, "Secure": True, "Official": True}
+    others = {
+        name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False} for name in named if "/" not in name
+    }
+    return {
+        "AllowNondistributableArtifactsCIDRs": None,
+        "AllowNondistributableArtifactsHostnames": None,
+        "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8", *(name for name in named if "/" in name)],
+        "IndexConfigs": {"docker.io": hub, **others},
+        "Mirrors": mirrors or None,
+    }
+
+
 async def disk_usage(request: web.Request) -> web.Response:
-    """What images, containers and volumes there are, with the bytes of the images' layers."""
+    """`docker system df`: what there is of each kind, with the bytes that it takes."""
     engine = engine_of(request)
-    usage = engine.images.usage()
-    return answers.json(
-        {
-            "LayersSize": usage.layers_bytes,
-            "Images": engine.images.list(),
-            "Containers": [
-                base.to_builtins(item) | {"SizeRw": 0, "SizeRootFs": 0} for item in engine.containers.list(all=True)
-            ],
-            "Volumes": [
-                base.to_builtins(item) | {"UsageData": {"Size": -1, "RefCount": len(engine.volumes.users(item.name))}}
-                for item in engine.volumes.list()
-            ],
-            "BuildCache": [],
-        }
-    )
+    kinds = set(request.query.getall("type", [])) or _USAGES
+    if unknown := kinds - _USAGES:
+        raise errors.Invalid(f"unknown object type: {min(unknown)}")
+    found: dict[str, Any] = {"BuildCache": []} if "build-cache" in kinds else {}
+    if "image" in kinds:
+        found |= {"LayersSize": engine.images.usage().layers_bytes, "Images": engine.images.list(has_use=True)}
+    if "container" in kinds:
+        found["Containers"] = [
+            replace(item, size_rw=own, size_root_fs=whole)
+            for item in engine.containers.list(all=True)
+            for own, whole in [await engine.containers.trees.sizes(item.id)]
+        ]
+    if "volume" in kinds:
+        found["Volumes"] = [
+            base.to_builtins(volume) | {"UsageData": {"Size": size, "RefCount": users}}
+            for volume, size, users in await engine.volumes.usage()
+        ]
+    return answers.json(found)
 
 
 ROUTES = [

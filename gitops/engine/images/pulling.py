@@ -8,6 +8,7 @@ against the other; a reference that is current costs one HEAD.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from gitops.objects import image
 from gitops.oci import manifest as manifests
 from gitops.oci import reference as references
 
+_log = logging.getLogger(__name__)
+
+PASSED_OVER = (errors.NotFound, errors.Denied, errors.Unavailable)
+"""What makes a pull go on from a mirror to the next one, and to the registry itself."""
 _CONFIG_TYPES = frozenset({manifests.OCI_CONFIG, manifests.DOCKER_CONFIG, "application/octet-stream", ""})
 _NESTED = 3
 """Indexes of indexes are followed so deep."""
@@ -91,7 +96,21 @@ class Puller:
         name = reference.digest or reference.tag or references.DEFAULT_TAG
         if reference.digest:
             reference = reference.without_tag()
-        repository = await self._registry.repository(reference, auth)
+        for mirror in self._registry.mirrors(reference):
+            try:
+                return await self._pull_from(mirror, name, platform, send)
+            except PASSED_OVER as error:
+                _log.warning("mirror of the public registry: %s", error)
+        return await self._pull_from(await self._registry.repository(reference, auth), name, platform, send)
+
+    async def _pull_from(
+        self,
+        repository: registries.Repository,
+        name: str,
+        platform: manifests.Platform | None,
+        send: report.Report,
+    ) -> str:
+        reference = repository.reference
         current = await self._current(repository, name, platform)
         send(image.Progress(status=f"Pulling from {reference.path}", id=name))
         if current is not None:

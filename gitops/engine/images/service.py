@@ -8,6 +8,7 @@ force; who removes a container calls `collect` afterwards.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -78,7 +79,9 @@ class ImageService:
         """`unpacker` has been started before there was an event loop; its owner closes it."""
         self.users: Callable[[str], Sequence[removal.ImageUser]] = lambda _: ()
         """The containers of an image id; set by the engine."""
-        self._registry = registry or registries.RegistryClient()
+        self._registry = registry or registries.RegistryClient(
+            insecure=frozenset(config.insecure_registries), mirrors=config.registry_mirrors
+        )
         self._store = store.ContentStore(layout.Layout(config.data_root), database)
         slots = max(2, len(os.sched_getaffinity(0)))
         self._staging = staging.Staging(self._store, unpacker, slots=slots, retry=self._registry.retry)
@@ -254,8 +257,7 @@ class ImageService:
     async def distribution(self, reference: str, auth: image.AuthConfig | None = None) -> image.DistributionInspect:
         """What the registry holds under a name. Raises as `pull`."""
         parsed = references.parse(reference).with_default_tag()
-        remote = await self._registry.repository(parsed, auth)
-        fetched = await remote.manifest(parsed.digest or parsed.tag or references.DEFAULT_TAG)
+        remote, fetched = await self._manifest(parsed, auth)
         document = manifests.parse_manifest(fetched.data, fetched.media_type)
         if isinstance(document, manifests.Index):
             platforms = [entry.platform for entry in document.manifests if entry.platform is not None]
@@ -268,6 +270,17 @@ class ImageService:
             platforms=[_platform(entry) for entry in platforms if entry.os not in ("", "unknown")],
         )
 
+    async def _manifest(
+        self, reference: references.Reference, auth: image.AuthConfig | None
+    ) -> tuple[registries.Repository, registries.Fetched]:
+        """What a reference stands for, of the first mirror that has it, else of its registry."""
+        name = reference.digest or reference.tag or references.DEFAULT_TAG
+        for mirror in self._registry.mirrors(reference):
+            with contextlib.suppress(*pulling.PASSED_OVER):
+                return mirror, await mirror.manifest(name)
+        remote = await self._registry.repository(reference, auth)
+        return remote, await remote.manifest(name)
+
     # -- reading
 
     def resolve(self, name: str) -> str:
@@ -279,8 +292,12 @@ class ImageService:
         """
         return self._find(name)[0]
 
-    def list(self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None) -> Summaries:
+    def list(
+        self, *, all: bool = False, filters: Mapping[str, Sequence[str]] | None = None, has_use: bool = False
+    ) -> Summaries:
         """Images, newest first. `all` changes nothing: there are no intermediate images.
+
+        With `has_use` they tell how many containers they have, and the bytes that they share with other images.
 
         Raises:
             errors.Invalid: an unknown filter.
@@ -290,7 +307,14 @@ class ImageService:
         entries = [self._entry(row.id, names.get(row.id, ())) for row in self._visible()]
         chosen = views.select(entries, filters or {}, lambda name: self._entry(self.resolve(name)))
         chosen.sort(key=lambda entry: (-entry.created_ns, entry.row.id))
-        return [views.summary(entry) for entry in chosen]
+        shown = [views.summary(entry) for entry in chosen]
+        return [self._with_use(item) for item in shown] if has_use else shown
+
+    def _with_use(self, item: image.ImageSummary) -> image.ImageSummary:
+        mine = {layer.chain_id for layer in self._store.image(item.id).layers}
+        others = {layer.chain_id for row in self._visible() if row.id != item.id for layer in row.layers}
+        shared = sum(self._store.layers[key].unpacked_bytes for key in mine & others)
+        return msgspec.structs.replace(item, containers=len(self.users(item.id)), shared_size=shared)
 
     def inspect(self, name: str) -> image.ImageInspect:
         """An image in full. Raises as `resolve`."""

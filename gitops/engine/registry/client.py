@@ -66,10 +66,15 @@ class RegistryClient:
         *,
         certificates: Sequence[Path] = endpoint.CERTIFICATES,
         insecure: frozenset[str] = frozenset(),
+        mirrors: Sequence[str] = (),
         retry: transport.Retry | None = None,
     ) -> None:
-        """`insecure` are domains that are treated as those on loopback: TLS unverified, or none."""
+        """`insecure` are domains and networks that are treated as those on loopback: TLS unverified, or none.
+
+        `mirrors` are addresses that have what the public registry has.
+        """
         self._certificates = certificates
+        self._mirrors = [URL(address) for address in mirrors]
         self._insecure = insecure
         self._wire = transport.Transport(find_trust=self._find_trust, retry=retry)
         self._endpoints: dict[str, endpoint.Endpoint] = {}
@@ -96,6 +101,13 @@ class RegistryClient:
             origin = await self._find(reference, purpose)
             self._endpoints[reference.domain] = origin
         return Repository(self, self._wire, origin, reference, auth, purpose)
+
+    def mirrors(self, reference: references.Reference) -> list[Repository]:
+        """Where to ask before the registry of `reference`; they are shown no credentials."""
+        if reference.domain != references.DEFAULT_DOMAIN:
+            return []
+        ways = [endpoint.Endpoint(url.origin(), self._find_trust(url)) for url in self._mirrors]
+        return [Repository(self, self._wire, way, reference, None, "pull") for way in ways]
 
     async def login(self, domain: str, auth: image.AuthConfig) -> None:
         """See whether the registry of `domain` takes these credentials.

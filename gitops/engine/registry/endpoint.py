@@ -88,10 +88,21 @@ def candidates(domain: str, *, insecure: frozenset[str], directories: Sequence[P
     host = host_of(domain)
     secure = URL(f"https://{host}")
     trust = find_trust(host, directories)
-    if trust.ca_file is None and (domain in insecure or is_loopback(secure.host or "")):
+    if trust.ca_file is None and (_is_insecure(domain, secure.host or "", insecure) or is_loopback(secure.host or "")):
         blind = dataclasses.replace(trust, is_insecure=True)
         return [Endpoint(secure, trust), Endpoint(secure, blind), Endpoint(URL(f"http://{host}"))]
     return [Endpoint(secure, trust)]
+
+
+def _is_insecure(domain: str, host: str, insecure: frozenset[str]) -> bool:
+    """Whether `insecure` has the domain, its host, or a network that the host's address is in."""
+    if insecure & {domain, host}:
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+        return any(address in ipaddress.ip_network(name, strict=False) for name in insecure if "/" in name)
+    except ValueError:
+        return False
 
 
 def find_trust(host: str, directories: Sequence[Path] = CERTIFICATES) -> Trust:

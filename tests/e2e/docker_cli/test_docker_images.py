@@ -109,3 +109,31 @@ def test_credentials_are_tried_at_the_registry_and_kept_by_the_client(host: Any,
     assert "Login Succeeded" in login("correct horse").stdout
     kept = json.loads((host.directory / "docker-config" / "config.json").read_text())["auths"]["127.0.0.1:5000"]["auth"]
     assert base64.b64decode(kept).decode() == "alice:correct horse"
+
+
+def test_a_mirror_stands_for_the_public_registry(
+    make_host: Any, archive: Callable[[str], Path], tmp_path: Path
+) -> None:
+    host = make_host()
+    config = tmp_path / "registry.yml"
+    config.write_text(
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: " + str(tmp_path / "registry") + "}}\n"
+        "http: {addr: '127.0.0.1:5000'}\n"
+    )
+    host.spawn("docker-registry", "serve", config, log=tmp_path / "registry.log")
+    host.wait(lambda: host.get("http://127.0.0.1:5000/v2/"), 10, "the registry does not answer")
+    source = f"docker-archive:{archive('app:1')}"
+    host.run("skopeo", "copy", "--dest-tls-verify=false", source, "docker://127.0.0.1:5000/library/app:1")
+    host.options = ["--registry-mirror", "http://127.0.0.1:5000", "--insecure-registry", "10.0.0.0/8"]
+    host.start()
+    assert "Downloaded newer image for app:1" in host.docker("pull", "app:1")
+    assert host.docker("run", "--rm", "app:1", "cat", "/www/index.html") == "app:1\n"
+    info = json.loads(host.docker("info", "--format", "{{json .RegistryConfig}}"))
+    assert info["Mirrors"] == ["http://127.0.0.1:5000"] and "10.0.0.0/8" in info["InsecureRegistryCIDRs"]
+    host.docker(
+        "run", "--name", "writer", "-v", "data:/data", "app:1", "sh", "-c", "seq 1 100000 > /data/x; seq 1 9 > /y"
+    )
+    shown = host.api("/system/df?type=volume&type=container&type=image")
+    assert shown["Volumes"][0]["UsageData"]["RefCount"] == 1 and shown["Volumes"][0]["UsageData"]["Size"] > 500_000
+    assert shown["Containers"][0]["SizeRw"] > 0 and shown["Images"][0]["Containers"] == 1
+    assert "BuildCache" not in shown

@@ -520,3 +520,33 @@ async def test_who_may_not_push_is_told_so(serve: Any, connect: Any) -> None:
     registry.hook = deny
     with pytest.raises(errors.Denied, match="denied, log in with 'docker login': read only"):
         await put(await push_to(connect, registry), b"a layer")
+
+
+# -- credentials and mirrors
+
+
+async def test_a_login_shows_credentials_to_the_registry_only(serve: Any, connect: Any) -> None:
+    registry = await serve()
+    registry.auth, registry.users = "basic", {"alice": PASSWORD}
+    await connect().login(registry.host, alice())
+    with pytest.raises(errors.Denied, match=r"login attempt to .* failed") as caught:
+        await connect().login(registry.host, alice("wrong"))
+    assert PASSWORD not in str(caught.value) and "wrong" not in str(caught.value)
+
+
+async def test_mirrors_stand_for_the_public_registry_alone_and_see_no_credentials(serve: Any) -> None:
+    mirror = await serve()
+    mirror.auth, mirror.users = "basic", {"alice": PASSWORD}
+    client = clients.RegistryClient(mirrors=[f"{mirror.url}/"])
+    try:
+        assert client.mirrors(named(mirror)) == []
+        (found,) = client.mirrors(references.parse("app:1"))
+        with pytest.raises(errors.Denied, match="no basic auth credentials"):
+            await found.manifest("1")
+        mirror.auth = ""
+        digest = mirror.add("1", DATA)
+        assert (await found.manifest("1")).digest == digest
+        assert mirror.paths()[-1] == "/v2/library/app/manifests/1"
+        assert all("Authorization" not in headers for _, _, headers in mirror.seen)
+    finally:
+        await client.close()

@@ -56,3 +56,18 @@ def test_a_broken_ca_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("no certificate")
     with pytest.raises(errors.Invalid, match=str(tmp_path)):
         endpoint.Trust(tmp_path / "ca.crt").context()
+
+
+@pytest.mark.parametrize(
+    ("domain", "insecure", "is_insecure"),
+    [
+        ("registry.example:5000", {"registry.example:5000"}, True),
+        ("registry.example:5000", {"registry.example"}, True),
+        ("registry.example", {"other.example"}, False),
+        ("10.1.2.3:5000", {"10.0.0.0/8"}, True),
+        ("11.1.2.3:5000", {"10.0.0.0/8"}, False),
+    ],
+)
+def test_registries_that_the_operator_calls_insecure_may_be(domain: str, insecure: set[str], is_insecure: bool) -> None:
+    ways = endpoint.candidates(domain, insecure=frozenset(insecure), directories=())
+    assert any(way.url.scheme == "http" for way in ways) == is_insecure
