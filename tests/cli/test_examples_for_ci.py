@@ -18,7 +18,7 @@ VERBS = re.findall(r"^(\w+)\)", SCRIPT, re.MULTILINE)
 
 
 def _yaml(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = YAML(typ="safe").load(DIRECTORY / name)
+    found: dict[str, Any] = YAML(typ="safe", pure=True).load(DIRECTORY / name)
     return found
 
 
