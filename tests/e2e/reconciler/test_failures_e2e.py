@@ -1,14 +1,18 @@
-"""Rollouts that fail: rolled back or paused, told with the reason and exit code 4, held, and mended by what comes next.
-On the built-in engine and on a real Docker Swarm."""
+"""Rollouts that fail: rolled back or paused, told with the reason and exit code 4, held, and mended by what comes next;
+and those that somebody else changes on their way. On the built-in engine and on a real Docker Swarm."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
 
+GITOPS = Path(sys.executable).parent / "gitops"
 SERVICE = """\
 apiVersion: gitops/v1
 kind: Service
@@ -84,3 +88,31 @@ def test_a_paused_update_leaves_what_runs_and_goes_on_when_the_same_is_applied_a
     assert engine_host.gitops("apply", path, "--yes").returncode == 0
     assert engine_host.gitops("diff", path).returncode == 0
     assert running(engine_host) == [wanted] * 2
+
+
+def test_a_change_by_somebody_else_in_mid_apply_is_told_and_not_called_converged(engine_host: Any, path: Any) -> None:
+    host = engine_host
+    command = f"exec {RUNS}"
+    lay_out(host, path, command, "rollback")
+    # No new task is well before the change was made.
+    gated = (path / "web.yaml").read_text().replace('"true"]', "test, -e, /flags/well], retries: 1000")
+    (path / "web.yaml").write_text(gated)
+    apply = subprocess.Popen(
+        host.command(GITOPS, "apply", path, "--yes"),
+        env=host.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def is_rolling() -> bool:
+        (found,) = host.api("/services")
+        return (found.get("UpdateStatus") or {}).get("State") == "updating"
+
+    host.wait(is_rolling, 60)
+    host.docker("service", "scale", "--detach", "app_web=3")
+    (host.directory / "flags" / "well").touch()
+    out, _ = apply.communicate(timeout=180)
+    assert apply.returncode == 5 and "changed by somebody else" in out, out
+    assert host.gitops("apply", path, "--yes").returncode == 0
+    assert running(host) == [command] * 2

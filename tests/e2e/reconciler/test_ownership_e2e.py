@@ -76,6 +76,7 @@ def make_others(host: Any) -> None:
         *("service", "create", "--quiet", "--name", "app_others", "--no-resolve-image", *label),
         *("--network", "app_others", "--config", "app_others", "--secret", "app_others"),
         *("--mount", "source=app_others,target=/data", "app:others", "/bin/sh", "-c", "/bin/busybox sleep 1000"),
+        timeout=150,
     )
 
 
@@ -172,7 +173,7 @@ def test_a_count_that_the_manifests_leave_open_is_whoever_scales(engine_host: An
         return [task["Spec"]["ContainerSpec"].get("Env", ["none"])[0] for task in tasks]
 
     host.gitops("apply", path, "--yes")
-    host.docker("service", "scale", "app_web=2")
+    host.docker("service", "scale", "app_web=2", timeout=150)
     assert host.gitops("diff", path, check=False).returncode == 0
     (path / "web.yaml").write_text(objects("web", more="environment: {A: two}"))
     host.gitops("apply", path, "--yes")
@@ -182,6 +183,6 @@ def test_a_count_that_the_manifests_leave_open_is_whoever_scales(engine_host: An
     (path / "web.yaml").write_text(objects("web", deploy="replicas: 1, "))
     host.gitops("apply", path, "--yes")
     assert running() == ["none"]
-    host.docker("service", "scale", "app_web=2")
+    host.docker("service", "scale", "app_web=2", timeout=150)
     shown = host.gitops("diff", path, check=False)
     assert shown.returncode == 2 and "replicas" in shown.stdout, "a count that they give is drift"

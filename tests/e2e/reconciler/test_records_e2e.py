@@ -136,6 +136,27 @@ def test_every_apply_is_in_the_history_and_a_rollback_brings_image_and_config_ba
     assert not [item for item in engine_host.api("/configs") if item["Spec"]["Name"].startswith(("gitops-", "app_"))]
 
 
+def test_an_image_that_is_rebuilt_under_its_tag_rolls_and_its_former_versions_stay_for_rollbacks(
+    engine_host: Any, project: Any, image: Any
+) -> None:
+    path = project({"image.yaml": image("app:v1", "one"), "web.yaml": stack("app:v1", "page")})
+    engine_host.gitops("apply", path, "--yes")
+    for count, text in enumerate(("two", "three"), 2):
+        (path / "image.yaml").write_text(image("app:v1", text))
+        shown = engine_host.gitops("diff", path, check=False).stdout
+        assert "app:v1" in shown and "2 to update" in shown
+        engine_host.gitops("apply", path, "--yes")
+        serves(engine_host, text, "page")
+        assert len(engine_host.api("/images/json")) == count, "the present version and those of kept revisions"
+        assert engine_host.gitops("diff", path).returncode == 0
+    engine_host.docker("service", "rollback", "--detach", "app_web")
+    serves(engine_host, "two", "page")
+    engine_host.gitops("rollback", "app", "1", "--yes")
+    serves(engine_host, "one", "page")
+    engine_host.gitops("delete", "app", "--yes")
+    assert engine_host.api("/images/json") == []
+
+
 def test_a_failed_apply_rolls_the_whole_set_back_if_it_is_told_to(engine_host: Any, project: Any, image: Any) -> None:
     path = project({"image.yaml": image("app:v1", "v1"), "web.yaml": stack("app:v1", "one")})
     first = engine_host.gitops("apply", path, "--yes", "--on-failure", "rollback")

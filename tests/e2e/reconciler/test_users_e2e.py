@@ -38,31 +38,6 @@ def service(name: str = "web", port: int = 8080, command: str = HTTPD) -> str:
     return SERVICE.format(name=name, port=port, command=command)
 
 
-def digests(host: Any) -> set[str]:
-    return {digest for item in host.api("/images/json") for digest in item["RepoDigests"]}
-
-
-def test_an_image_that_is_rebuilt_under_its_tag_rolls_and_former_versions_stay_for_rollbacks(
-    swarm: Any, project: Any, image: Any
-) -> None:
-    path = project({"image.yaml": image("app:v1", "one"), "web.yaml": service()})
-    swarm.gitops("apply", path, "--yes")
-    for count, text in enumerate(("two", "three", "four"), 2):
-        (path / "image.yaml").write_text(image("app:v1", text))
-        shown = swarm.gitops("diff", path, check=False).stdout
-        assert "app:v1 (sha256:" in shown and "2 to update" in shown
-        swarm.gitops("apply", path, "--yes")
-        assert swarm.get("http://127.0.0.1:8080/") == f"{text}\n"
-        assert len(digests(swarm)) == count, "the present version and those of kept revisions"
-        assert swarm.gitops("diff", path).returncode == 0
-    swarm.docker("service", "rollback", "--detach", "app_web")
-    swarm.wait(lambda: swarm.get("http://127.0.0.1:8080/") == "three\n", 30, "the rollback found no image")
-    swarm.gitops("rollback", "app", "1", "--yes")
-    assert swarm.get("http://127.0.0.1:8080/") == "one\n"
-    swarm.gitops("delete", "app", "--yes")
-    assert digests(swarm) == set()
-
-
 def test_services_swap_their_ports_in_one_apply_and_a_port_of_another_stack_is_refused(
     swarm: Any, project: Any, image: Any
 ) -> None:
@@ -79,31 +54,6 @@ def test_services_swap_their_ports_in_one_apply_and_a_port_of_another_stack_is_r
     done = swarm.gitops("apply", second, "--yes", check=False)
     assert done.returncode == 5 and "port 8080/tcp: service app_api has it" in done.stderr
     assert not [item for item in swarm.api("/services") if item["Spec"]["Name"].startswith("two")]
-
-
-def test_a_change_by_somebody_else_in_mid_apply_is_told_and_not_called_converged(
-    swarm: Any, project: Any, image: Any
-) -> None:
-    path = project({"image.yaml": image("app:v1", "one"), "web.yaml": service()})
-    swarm.gitops("apply", path, "--yes")
-    (path / "image.yaml").write_text(image("app:v1", "two"))
-    apply = subprocess.Popen(
-        swarm.command(GITOPS, "apply", path, "--yes"),
-        env=swarm.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-    def is_rolling() -> bool:
-        found = swarm.api("/services")[0]
-        return (found.get("UpdateStatus") or {}).get("State") == "updating"
-
-    swarm.wait(is_rolling, 20)
-    swarm.docker("service", "scale", "--detach", "app_web=3")
-    out, _ = apply.communicate(timeout=60)
-    assert apply.returncode == 5 and "changed by somebody else" in out, out
-    assert swarm.gitops("apply", path, "--yes").returncode == 0
 
 
 def on_terminal(host: Any, *arguments: str | Path, answer: bytes = b"", interrupt_at: str = "") -> tuple[int, str]:
