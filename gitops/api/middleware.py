@@ -102,8 +102,7 @@ async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse
         # The client went away in the middle of a stream: nobody is left to be told.
         raise asyncio.CancelledError from None
     except Exception as error:
-        log.exception("%s %s failed", request.method, request.path)
-        return answers.error(500, f"{type(error).__name__}: {error}")
+        return _failed(request, error)
 
 
 async def _receive(request: web.Request) -> None:
@@ -156,8 +155,15 @@ async def _quiet(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as error:
         return _http_error(error)
     except Exception as error:
-        log.exception("%s %s failed", request.method, request.path)
-        return answers.error(500, f"{type(error).__name__}: {error}")
+        return _failed(request, error)
+
+
+def _failed(request: web.Request, error: Exception) -> web.StreamResponse:
+    if isinstance(error, RecursionError):
+        # Nothing of ours nests so deep: it is what the client sent.
+        return answers.error(400, "invalid JSON: it is nested too deeply")
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return answers.error(500, f"{type(error).__name__}: {error}")
 
 
 def _refused(request: web.Request, error: errors.GitopsError) -> web.StreamResponse:

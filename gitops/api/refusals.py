@@ -87,7 +87,8 @@ def check_service(data: bytes) -> None:
         raise errors.Unsupported("ContainerSpec.Privileges.CredentialSpec is not supported by this engine")
     if isinstance(context, Mapping) and any(context.get(name) for name in ("User", "Role", "Type", "Level")):
         raise errors.Unsupported("ContainerSpec.Privileges.SELinuxContext is not supported by this engine: Disable is")
-    for item in container.get("Configs") or ():
+    configs = container.get("Configs")
+    for item in configs if isinstance(configs, list) else ():
         if isinstance(item, Mapping) and item.get("Runtime"):
             raise errors.Unsupported("ContainerSpec.Configs[].Runtime is not supported by this engine")
     resources = template.get("Resources")

@@ -65,7 +65,7 @@ _MODULES = (
     secrets,
     unserved,
 )
-_VERSION = r"/v{version:\d+\.\d+}"
+_VERSION = "/v{version:[0-9]{1,3}[.][0-9]{1,3}}"
 
 
 def application(engine: Engine, node: SwarmNode) -> web.Application:

@@ -117,6 +117,8 @@ async def test_ping_says_where_we_stand_in_a_swarm(session: aiohttp.ClientSessio
         ("/v1.47/nowhere", 404, "page not found"),
         ("/version/", 404, "page not found"),
         ("/v1.48/_ping", 400, "client version 1.48 is too new. Maximum supported API version is 1.47"),
+        (f"/v1.{'4' * 5000}/_ping", 404, "page not found"),
+        ("/v1.%D9%A3/_ping", 404, "page not found"),
         ("/v1.23/_ping", 400, "client version 1.23 is too old. Minimum supported API version is 1.24"),
         ("/containers/none/json", 404, "No such container: none"),
         ("/containers/json?limit=x", 400, "invalid value 'x' for limit"),
@@ -163,6 +165,18 @@ async def test_a_body_must_be_json(session: aiohttp.ClientSession) -> None:
         assert "Image" in (await response.json())["message"]
     async with session.post("/containers/create") as response:
         assert response.status == 400
+
+
+@pytest.mark.parametrize("depth", [100, 300, 450, 900, 20_000])
+async def test_a_body_that_nests_however_deep_is_the_client_s_fault(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, depth: int
+) -> None:
+    body = b'{"Name":"x","Driver":{"Options":' + b'{"a":' * depth + b"1" + b"}" * depth + b"}}"
+    headers = {"Content-Type": "application/json"}
+    async with session.post("/secrets/create", data=io.BytesIO(body), headers=headers) as response:
+        assert response.status in (400, 501)
+        assert (await response.json())["message"]
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_body_without_end_is_refused(session: aiohttp.ClientSession) -> None:
