@@ -35,6 +35,19 @@ def below(folder: Path, mountinfo: Path = MOUNTINFO) -> list[Path]:
     return [point for point in reversed(points) if point == top or top in point.parents]
 
 
+def propagation(path: Path, listing: Path = MOUNTINFO) -> tuple[Path, frozenset[str]]:
+    """The mount that a path lies on, and how it is tied to others: `shared`, `master` (a slave), both, or neither."""
+    real = Path(os.path.realpath(path))
+    found, ties = Path("/"), frozenset[str]()
+    for line in lines(listing):
+        fields = line.partition(" - ")[0].split()
+        point = Path(unescape(fields[4]))
+        # The last one of those at one place is on top.
+        if (point == real or point in real.parents) and len(point.parts) >= len(found.parts):
+            found, ties = point, frozenset(field.partition(":")[0] for field in fields[6:])
+    return found, ties
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a directory with all that is in it, but nothing that is mounted there. Nothing there is no error.
 

@@ -477,8 +477,20 @@ def _bind(mount: MountRecord, limits: HostLimits) -> spec.Bind:
     if mount.deep == "force" and not limits.has_recursive_read_only:
         raise errors.Invalid("this kernel can't make a mount read-only with what is mounted below it")
     propagation = mount.propagation or "rprivate"
+    _check_propagation(source, propagation)
     is_deep = mount.deep != "off"
     return spec.Bind(mount.source, mount.target, mount.read_only, is_recursive, propagation, is_deep)
+
+
+def _check_propagation(source: Path, wanted: str) -> None:
+    """Mounts go through a bind only where its source's mount lets them; raises `errors.Invalid` where it doesn't."""
+    if "private" in wanted:
+        return
+    point, ties = mountinfo.propagation(source)
+    if "shared" in wanted and "shared" not in ties:
+        raise errors.Invalid(f"path {source} is mounted on {point} but it is not a shared mount")
+    if "slave" in wanted and not ties & {"shared", "master"}:
+        raise errors.Invalid(f"path {source} is mounted on {point} but it is not a shared or slave mount")
 
 
 def _read(path: str) -> str:

@@ -140,13 +140,16 @@ def test_mounts_of_every_kind(loaded: Any, tmp_path: Path) -> None:
     loaded.docker("volume", "create", "data")
     fill = "busybox mkdir -p /data/a/b; echo part >/data/a/b/f; busybox ln -s /etc /data/out; cat /www/index.html"
     assert _shell(loaded, fill, "-v", "data:/data", "-v", "copied:/www") == ["app:1"]
-    mount = ["--mount", "type=bind,source={},target=/in,readonly,bind-propagation=rslave".format(tmp_path / "in")]
+    mount = ["--mount", "type=bind,source={},target=/in,readonly,bind-propagation=rprivate".format(tmp_path / "in")]
     mount += ["--mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1750", "--tmpfs", "/t2:size=2m,exec"]
     mount += ["--mount", "type=volume,source=data,target=/sub,volume-subpath=a/b,readonly"]
     mount += ["--mount", "type=volume,target=/www", "--mount", "type=volume,target=/bin2,volume-nocopy"]
     script = "cat /in/file /sub/f /www/index.html; echo x 2>/dev/null >/in/x || echo ro; echo x 2>/dev/null >/sub/x || "
     script += "echo ro; busybox stat -c %a /t; busybox df -k /t /t2 | busybox awk 'NR>1{print $2}'; ls /bin2"
     assert _shell(loaded, script, *mount) == ["from the host", "part", "app:1", "ro", "ro", "1750", "1024", "2048"]
+    shared = f"type=bind,source={tmp_path}/in,target=/in,bind-propagation=rshared"
+    done = loaded.run("docker", "run", "--rm", "--mount", shared, "app:1", "cat", "/in/file", check=False)
+    assert done.stdout == "from the host\n" or "but it is not a shared mount" in done.stderr
     for subpath in ("out", "none"):
         refused = f"type=volume,source=data,target=/x,volume-subpath={subpath}/passwd"
         assert "cannot access path" in _fails(loaded, "run", "-d", "--mount", refused, "app:1", "true")

@@ -206,3 +206,15 @@ async def test_a_program_that_takes_too_long_is_killed() -> None:
         await processes.run(["sleep", "1000"], timeout_s=0.05)
     done = await processes.run(["sh", "-c", "echo said; exit 3"], timeout_s=10)
     assert done == processes.Done(3, "said\n")
+
+
+def test_a_path_s_mount_and_its_ties_are_found(tmp_path: Path) -> None:
+    listing = tmp_path / "m"
+    listing.write_text(
+        "1 0 0:1 / / rw,relatime - ext4 /dev/a rw\n"
+        "2 1 0:2 / /srv rw shared:7 - ext4 /dev/b rw\n"
+        "3 1 0:3 / /srv/in\\040side rw shared:8 master:7 - ext4 /dev/c rw\n"
+    )
+    assert mountinfo.propagation(Path("/etc"), listing) == (Path("/"), frozenset())
+    assert mountinfo.propagation(Path("/srv/x"), listing) == (Path("/srv"), {"shared"})
+    assert mountinfo.propagation(Path("/srv/in side"), listing) == (Path("/srv/in side"), {"shared", "master"})
