@@ -13,7 +13,6 @@ _ROUTES: tuple[tuple[str, str, str], ...] = (
     ("POST", "/build/cancel", "building from a Dockerfile"),
     ("POST", "/session", "BuildKit sessions"),
     ("POST", "/grpc", "BuildKit"),
-    ("POST", "/commit", "docker commit"),
     ("GET", "/images/search", "docker search"),
     ("PUT", "/volumes/{name}", "cluster volumes"),
     ("POST", "/swarm/join", "joining a swarm"),

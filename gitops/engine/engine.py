@@ -12,6 +12,7 @@ import uuid
 
 from gitops import config as settings
 from gitops import errors
+from gitops.engine.committing import Committing
 from gitops.engine.containers import ContainerService
 from gitops.engine.database import Database
 from gitops.engine.events import EventBus
@@ -53,6 +54,7 @@ class Engine:
         self.networks = NetworkService(config, self.database, self.events)
         self.containers = ContainerService(config, self.database, self.events, self.images, self.networks, self.volumes)
         self.images.users = self.containers.image_users
+        self.committing = Committing(self.containers, self.images, self.events, self.spool)
         self.id = self._identity()
         self._collector: asyncio.Task[None] | None = None
 

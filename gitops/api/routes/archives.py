@@ -1,4 +1,4 @@
-"""The files of a container: `docker cp` both ways, `docker export`, `docker diff`."""
+"""The files of a container: `docker cp` both ways, `docker export`, `docker diff`, `docker commit`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from aiohttp import web
 from gitops import errors
 from gitops.api import answers, piping, requests, spooling
 from gitops.api.context import engine_of, stream
+from gitops.engine.committing import Wish
 from gitops.engine.containers import trees
-from gitops.objects import base
-from gitops.objects.container import PathStat
+from gitops.objects import base, wire
+from gitops.objects.container import ContainerConfig, PathStat
 
 _HEADER = "X-Docker-Container-Path-Stat"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -61,6 +62,22 @@ async def write(request: web.Request) -> web.Response:
     return answers.empty(200)
 
 
+async def commit(request: web.Request) -> web.Response:
+    """`docker commit`: an image of the container as it is now."""
+    data = await requests.raw_body(request)
+    repository, tag = request.query.get("repo", ""), request.query.get("tag", "")
+    wish = Wish(
+        name=f"{repository}:{tag}" if repository and tag else repository,
+        author=request.query.get("author", ""),
+        comment=request.query.get("comment", ""),
+        changes=request.query.getall("changes", []),
+        config=wire.decode_request(data, ContainerConfig) if data.strip() not in (b"", b"null") else None,
+        is_paused=requests.switch(request, "pause", default=True),
+    )
+    made = await engine_of(request).committing.commit(request.query.get("container", ""), wish)
+    return answers.json({"Id": made}, 201)
+
+
 def _trees(request: web.Request) -> trees.Trees:
     return engine_of(request).containers.trees
 
@@ -85,6 +102,7 @@ def _encoded(found: PathStat) -> str:
 
 
 ROUTES: list[tuple[str, str, Handler]] = [
+    ("POST", "/commit", commit),
     ("GET", "/containers/{container}/changes", changes),
     ("GET", "/containers/{container}/export", export),
     ("HEAD", "/containers/{container}/archive", stat),

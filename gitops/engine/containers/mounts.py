@@ -10,7 +10,7 @@ import msgspec
 
 from gitops import errors
 from gitops.engine.containers.record import MountRecord
-from gitops.objects.container import ContainerConfig, HostConfig
+from gitops.objects.container import ContainerConfig, HostConfig, VolumeCreate
 from gitops.objects.mount import BindOptions, Mount
 
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
@@ -241,3 +241,13 @@ def _check_volume(name: str, text: str) -> None:
 def volumes(records: Sequence[MountRecord]) -> list[MountRecord]:
     """The mounts that are volumes."""
     return [record for record in records if record.type == "volume"]
+
+
+def declaration(mount: MountRecord) -> VolumeCreate:
+    """The volume of a mount, as it is to be where it isn't there yet."""
+    return VolumeCreate(
+        name=mount.source,
+        driver=mount.volume_driver or "local",
+        driver_opts=mount.volume_options or None,
+        labels=mount.volume_labels or None,
+    )

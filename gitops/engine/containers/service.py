@@ -58,7 +58,6 @@ from gitops.objects.container import (
     ContainerInspect,
     ContainerState,
     ContainerSummary,
-    VolumeCreate,
 )
 
 logger = logging.getLogger(__name__)
@@ -252,15 +251,7 @@ class ContainerService:
         # Together, so that a crash leaves no volume that nobody knows of.
         with self._database.transaction() if volumes else contextlib.nullcontext():
             for mount in volumes:
-                self._volumes.declare(
-                    VolumeCreate(
-                        name=mount.source,
-                        driver=mount.volume_driver or "local",
-                        driver_opts=mount.volume_options or None,
-                        labels=mount.volume_labels or None,
-                    ),
-                    is_anonymous=mount.is_anonymous,
-                )
+                self._volumes.declare(mounts.declaration(mount), is_anonymous=mount.is_anonymous)
             record.store(self._database, made)
         self._containers[made.id] = handle
 

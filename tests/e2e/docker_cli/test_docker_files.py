@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -125,3 +126,24 @@ def test_a_diff_shows_what_was_added_changed_and_deleted(loaded: Any) -> None:
     ]
     loaded.docker("create", "--name", "untouched", "app:1")
     assert loaded.docker("diff", "untouched") == ""
+
+
+def test_an_image_is_made_of_a_container(loaded: Any) -> None:
+    script = "echo new >/new; busybox rm /etc/group; busybox rm -rf /www; busybox mkdir /www; echo own >/www/own; "
+    run = ["run", "-d", "--name", "box", "-e", "A=1", "-v", "data:/data", "app:1", "sh", "-c"]
+    loaded.docker(*run, script + "echo x >/data/x; echo done; exec sleep 1000")
+    loaded.wait(lambda: "done" in loaded.docker("logs", "box"))
+    flags = ["-c", 'CMD ["cat", "/new", "/www/own"]', "-c", "ENV B=2", "-c", "LABEL made=here", "-a", "me", "-m", "why"]
+    made = loaded.docker("commit", *flags, "box", "kept:1").strip()
+    assert loaded.docker("ps", "--format", "{{.Status}}").startswith("Up") and "Paused" not in loaded.docker("ps")
+    (image,) = json.loads(loaded.docker("image", "inspect", "kept:1"))
+    assert (image["Id"], image["Author"], image["Comment"]) == (made, "me", "why")
+    assert {"A=1", "B=2"} <= set(image["Config"]["Env"]) and image["Config"]["Labels"]["made"] == "here"
+    assert "sh -c echo new" in loaded.docker("history", "--no-trunc", "kept:1")
+    assert loaded.docker("run", "--rm", "kept:1") == "new\nown\n"
+    assert loaded.docker("run", "--rm", "kept:1", "ls", "/www", "/data").split() == ["/data:", "/www:", "own"]
+    assert "group" not in loaded.docker("run", "--rm", "kept:1", "ls", "/etc").split()
+    loaded.docker("kill", "box")
+    assert loaded.docker("commit", "box").startswith("sha256:")
+    assert "not a valid change command" in _fails(loaded, "commit", "-c", "RUN x", "box")
+    assert "No such container: gone" in _fails(loaded, "commit", "gone")
