@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gitops import errors
 from gitops.engine.containers import ContainerService, creation
 from gitops.engine.containers.record import ContainerRecord
 from gitops.engine.events import EventBus
@@ -70,13 +72,17 @@ class Committing:
         return made
 
     async def _pack(self, container: str, layer: Path, *, pauses: bool) -> ContainerRecord:
-        if not pauses:
-            return await self._containers.trees.layer(container, layer)
-        await self._containers.pause(container)
+        is_ours = False
+        if pauses:
+            # It may have ended, or been paused by somebody else, since it was looked at: then it stands still anyway.
+            with contextlib.suppress(errors.Conflict):
+                await self._containers.pause(container)
+                is_ours = True
         try:
             return await self._containers.trees.layer(container, layer)
         finally:
-            await asyncio.shield(self._containers.unpause(container))
+            if is_ours and self._containers.get(container).state.paused:
+                await asyncio.shield(self._containers.unpause(container))
 
     def _tell(self, now: ContainerRecord, made: str, wish: Wish) -> None:
         labels, own = now.config.labels or {}, {"image": now.config.image, "name": now.short_name}
