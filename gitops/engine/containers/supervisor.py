@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from gitops import errors
 from gitops.engine import mountinfo
-from gitops.engine.containers import health, prober, processes, record, restarts, rotation, signals
+from gitops.engine.containers import health, ooms, prober, processes, record, restarts, rotation, signals
 from gitops.engine.containers.background import Tasks
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.exits import Exits
 from gitops.engine.containers.injected import InjectedFiles
 from gitops.engine.containers.launcher import Launched, Launcher
+from gitops.engine.containers.ooms import Ooms
 from gitops.engine.containers.record import ContainerRecord, Run
 from gitops.engine.containers.runtime import Runtime
 from gitops.engine.database import Database
@@ -61,6 +62,7 @@ class Supervisor:
         self._find = find
         self._forget = forget
         self._exits = Exits(runtime.exits)
+        self._ooms = Ooms(self._ran_out_of_memory)
         self._operations = Tasks()
         self._watchers = Tasks()
         self._rng = random.Random()
@@ -69,6 +71,7 @@ class Supervisor:
     def start_watching(self, containers: Mapping[str, Container]) -> None:
         """Listen for ends and keep logs within their size."""
         self._exits.start()
+        self._ooms.start()
         self._watchers.spawn(rotation.rotate_for_ever(containers, self._runtime, self._launcher), "log rotation")
 
     async def close(self) -> None:
@@ -79,6 +82,7 @@ class Supervisor:
         # An operation may have begun to watch something.
         await self._watchers.close()
         self._exits.close()
+        self._ooms.close()
 
     async def operate(self, container: Container, work: Coroutine[Any, Any, T], verb: str) -> T:
         """Run `work` to its end, even if whoever asked for it goes away half-way."""
@@ -192,11 +196,20 @@ class Supervisor:
         """Watch a container that runs."""
         container.close_process()
         container.process = processes.open_process(run.pid, run.start_ticks or None)
+        if container.record.host_config.memory:
+            self._ooms.watch(self._runtime.bundle(container.id))
         container.tasks["watch"] = self._watchers.spawn(self._watch(container), f"watch {container.id[:12]}")
         probe = health.probe_of(container.record.config.healthcheck)
         if probe is not None:
             work = prober.probe_for_ever(container, probe, self._runtime, self._launcher, self._judged)
             container.tasks["health"] = self._watchers.spawn(work, f"health {container.id[:12]}")
+
+    def _ran_out_of_memory(self, id: str) -> None:
+        container = self._find(id)
+        # While its end or its pause is being handled nothing else may write the row: its end tells of this, too.
+        if container.record.is_alive and not container.record.oom_killed and not container.lock.locked():
+            self.save(container, oom_killed=True)
+            self.tell(container, "oom")
 
     # End
 
@@ -223,9 +236,10 @@ class Supervisor:
             await self._launcher.take_down(after)
             ran_ns = after.finished_ns - after.started_ns
             container.exits += 1
+            was_told = container.record.oom_killed
             container.record = after
             container.notify()
-            if after.oom_killed:
+            if after.oom_killed and not was_told:
                 self.tell(container, "oom")
             self.tell(container, "die", exitCode=str(after.exit_code), execDuration=str(max(0, ran_ns) // base.SECOND))
         if after.status == record.RESTARTING:
@@ -243,7 +257,9 @@ class Supervisor:
 
     def _end_of_run(self, container: Container, code: int | None) -> dict[str, object]:
         bundle = self._runtime.bundle(container.id)
-        was_oom = (bundle / "oom").exists() or self._launcher.groups.oom_kills(container.id) > 0
+        was_oom = (
+            container.record.oom_killed or ooms.happened(bundle) or self._launcher.groups.oom_kills(container.id) > 0
+        )
         changes: dict[str, object] = {
             "exit_code": _UNKNOWN_EXIT if code is None else code,
             "error": "the exit code is unknown: nobody was left to see the process end" if code is None else "",

@@ -33,6 +33,8 @@ IN_MODIFY = 0x002
 IN_CLOSE_WRITE = 0x008
 IN_MOVED_TO = 0x080
 IN_CREATE = 0x100
+IN_IGNORED = 0x8000
+"""A watch has gone, its file being removed."""
 _EVENT = struct.Struct("iIII")
 
 
@@ -61,10 +63,11 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
 
 @dataclass(frozen=True, slots=True)
 class FileEvent:
-    """One inotify event: `name` within the watched directory."""
+    """One inotify event: `name` within the directory of a watch, by the number that `Inotify.watch` gave."""
 
     mask: int
     name: str
+    watch: int = 0
 
 
 class Inotify:
@@ -78,9 +81,11 @@ class Inotify:
         """For the event loop."""
         return self._descriptor
 
-    def watch(self, path: Path, mask: int) -> None:
-        """Report `mask` on `path`."""
-        _check(_libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask), str(path))
+    def watch(self, path: Path, mask: int) -> int:
+        """Report `mask` on `path`; the number of the watch."""
+        watch: int = _libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask)
+        _check(watch, str(path))
+        return watch
 
     def read(self) -> Iterator[FileEvent]:
         """The events that are there."""
@@ -90,9 +95,9 @@ class Inotify:
             return
         offset = 0
         while offset < len(data):
-            _, mask, _, length = _EVENT.unpack_from(data, offset)
+            watch, mask, _, length = _EVENT.unpack_from(data, offset)
             offset += _EVENT.size
-            yield FileEvent(mask, os.fsdecode(data[offset : offset + length].rstrip(b"\0")))
+            yield FileEvent(mask, os.fsdecode(data[offset : offset + length].rstrip(b"\0")), watch)
             offset += length
 
     def close(self) -> None:

@@ -165,3 +165,20 @@ def test_health_is_shown_and_told(host: Any) -> None:
     host.wait(lambda: "(healthy)" in rows(host)[0][4])
     told = host.docker("events", "--since", "10m", "--until", f"{time.time():.9f}", "--format", "{{.Action}}")
     assert "health_status: unhealthy\n" in told and "health_status: healthy\n" in told
+
+
+def test_want_of_memory_is_told_while_a_container_runs_and_at_its_end(host: Any) -> None:
+    eats = "x=aaaaaaaa; while true; do x=$x$x; done"
+    host.docker("run", "-d", "--name", "lives", "-m", "16m", "ubuntu:latest", "sh", "-c", f"sh -c '{eats}'; sleep 1000")
+    assert host.docker("inspect", "-f", "{{.State.Status}}", "lives") == "running\n"
+    host.wait(lambda: host.docker("inspect", "-f", "{{.State.OOMKilled}}", "lives") == "true\n")
+    done = host.run("docker", "run", "--name", "ends", "-m", "16m", "ubuntu:latest", "sh", "-c", eats, check=False)
+    assert done.returncode == 137
+    assert host.docker("inspect", "-f", "{{.State.OOMKilled}} {{.State.Status}}", "ends") == "true exited\n"
+    fine = host.run("docker", "run", "--name", "fine", "-m", "16m", "ubuntu:latest", "true")
+    assert fine.returncode == 0 and host.docker("inspect", "-f", "{{.State.OOMKilled}}", "fine") == "false\n"
+    told = host.docker(
+        *("events", "--since", "10m", "--until", f"{time.time():.9f}", "--filter", "event=oom"),
+        *("--format", "{{.Actor.Attributes.name}}"),
+    )
+    assert sorted(told.split()) == ["ends", "lives"]
