@@ -1,32 +1,63 @@
-"""The processes of a container, read from /proc: those in the PID namespace of its first process."""
+"""What processes of a container are shown as, read from /proc.
+
+For other columns than the usual ones the host's own `ps` is asked.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
+import subprocess
 import time
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+
+from gitops import errors
 
 TITLES = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PS_TIMEOUT_S = 10.0
 
 
-def of_namespace(pid: int) -> list[list[str]]:
-    """A row for each process that shares the PID namespace of `pid`, in the order of the ids; none where it is gone."""
+def rows(pids: Iterable[int]) -> list[list[str]]:
+    """A row for each of these processes that is still there, under `TITLES`; blocks."""
+    found = (_row(pid) for pid in pids)
+    return [row for row in found if row is not None]
+
+
+def by_ps(pids: Collection[int], arguments: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of `ps` with `arguments` for these processes; blocks.
+
+    Raises:
+        errors.Invalid: ps doesn't take the arguments, or doesn't show PIDs by them. errors.Unsupported: there is no ps.
+    """
     try:
-        namespace = os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return []
-    numbers = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    rows = (_row(number) for number in numbers if _is_in(number, namespace))
-    return [row for row in rows if row is not None]
+        done = subprocess.run(
+            ["ps", *arguments], capture_output=True, text=True, errors="replace", timeout=_PS_TIMEOUT_S, check=False
+        )
+    except FileNotFoundError:
+        raise errors.Unsupported("ps isn't installed: install the package procps, or leave the arguments out") from None
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        raise errors.Invalid(f"ps {' '.join(arguments)}: {error}") from error
+    if done.returncode != 0:
+        raise errors.Invalid(f"ps: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else 'no process'}")
+    return parse_ps(done.stdout, pids)
 
 
-def _is_in(pid: int, namespace: str) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid") == namespace
-    except OSError:
-        return False
+def parse_ps(text: str, pids: Collection[int]) -> tuple[list[str], list[list[str]]]:
+    """Titles, and the rows of `pids`, of what ps printed. Pure.
+
+    Raises:
+        errors.Invalid: no column has the title PID.
+    """
+    first, *lines = text.splitlines() or [""]
+    titles = first.split()
+    if "PID" not in titles:
+        raise errors.Invalid("Couldn't find PID field in ps output")
+    place = titles.index("PID")
+    found = [line.split(None, len(titles) - 1) for line in lines]
+    shown = {str(pid) for pid in pids}
+    return titles, [row for row in found if len(row) > place and row[place] in shown]
 
 
 def _row(pid: int) -> list[str] | None:

@@ -176,14 +176,14 @@ async def wait(request: web.Request) -> web.StreamResponse:
 
 
 async def top(request: web.Request) -> web.Response:
-    """The processes of a container, as `ps -ef` shows them."""
-    if request.query.get("ps_args", "-ef") not in ("", "-ef"):
-        raise errors.Unsupported("arguments for ps are not supported by this engine: leave them out")
-    found = engine_of(request).containers.get(_container(request))
-    if not found.state.running:
-        raise errors.Conflict(f"container {found.id} is not running")
-    rows = await asyncio.to_thread(processes.of_namespace, found.state.pid)
-    return answers.json({"Titles": processes.TITLES, "Processes": rows})
+    """The processes of a container, as `ps -ef` shows them, or as the host's ps does by other arguments."""
+    pids = await engine_of(request).containers.meter.processes(_container(request))
+    arguments = request.query.get("ps_args", "").split()
+    if arguments in ([], ["-ef"]):
+        titles, rows = processes.TITLES, await asyncio.to_thread(processes.rows, pids)
+    else:
+        titles, rows = await asyncio.to_thread(processes.by_ps, pids, arguments)
+    return answers.json({"Titles": titles, "Processes": rows})
 
 
 def _container(request: web.Request) -> str:

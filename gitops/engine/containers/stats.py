@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gitops import errors
 from gitops.engine.containers.cgroups import Groups
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.launcher import Launcher
@@ -48,6 +49,17 @@ class Meter:
         if not now.is_alive or now.run is None:
             return Sample()
         return await self._launcher.in_thread(read, self._launcher.groups, container.id, now.run.pid)
+
+    async def processes(self, name: str) -> list[int]:
+        """The ids of all its processes, as the host has them.
+
+        Raises:
+            errors.Conflict: it doesn't run.
+        """
+        container = self._find(name)
+        if not container.record.is_alive:
+            raise errors.Conflict(f"container {container.id} is not running")
+        return await self._launcher.in_thread(self._launcher.groups.processes, container.id)
 
 
 def read(groups: Groups, container: str, pid: int) -> Sample:

@@ -131,6 +131,16 @@ def test_each_is_told_and_nothing_is_left_of_it(box: Any) -> None:
     assert not list((box.run_root / "consoles").iterdir())
 
 
+def test_top_shows_the_container_s_processes_and_no_others(box: Any) -> None:
+    box.docker("run", "-d", "--name", "seer", "--pid", "host", "app:1", "sleep", "2000")
+    assert [line.split()[-1] for line in box.docker("top", "seer").splitlines()] == ["CMD", "2000"]
+    assert box.docker("top", "box", "-o", "pid,args").splitlines()[1].endswith("sleep 1000")
+    assert "Couldn't find PID field" in box.run("docker", "top", "box", "-o", "args", check=False).stderr
+    box.docker("kill", "seer")
+    box.docker("wait", "seer")
+    assert "is not running" in box.run("docker", "top", "seer", check=False).stderr
+
+
 def test_stats_show_what_a_container_uses(box: Any) -> None:
     box.docker("run", "-d", "--name", "busy", "--memory", "64m", "--pids-limit", "20", "app:1", "sh", "-c",
                "while true; do true; done")  # fmt: skip
