@@ -374,8 +374,8 @@ def _healthcheck(found: Translation, service: dict[str, Any], context: Context) 
         check["test"] = ["CMD-SHELL", " ".join(test[1:])]
     if test in ("", []):
         del check["test"]
-    if isinstance(check.get("retries"), float):
-        check["retries"] = int(check["retries"])
+    if "retries" in check:
+        check["retries"] = _whole(check["retries"])
     found.spec["healthcheck"] = check
 
 
@@ -412,10 +412,15 @@ def _limits(found: Translation, deploy: dict[str, Any], service: dict[str, Any])
     resources = {key: dict(value) for key, value in (deploy.get("resources") or {}).items() if value}
     for key, part, name in _RESOURCES:
         if key in given and name not in resources.get(part, {}):
-            value = int(given[key]) if key == "pids_limit" else given[key]
+            value = _whole(given[key]) if key == "pids_limit" else given[key]
             resources.setdefault(part, {})[name] = value
             found.moves["deploy", "resources", part, name] = (key,)
     deploy["resources"] = resources
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that is written as another one, `3.0`; what is none stays for the model to judge."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _restart(found: Translation, restart: str) -> dict[str, Any] | None:

@@ -61,6 +61,12 @@ secrets:
 configs:
   page: {content: "<h1>\\n  ${TITLE}\\n</h1>\\n"}
 """
+ORDER = ["services", "networks", "volumes", "secrets", "configs"]
+SERVICES = {
+    "a": "  a: {image: a, networks: [back, front], depends_on: [b], secrets: [key]}\n",
+    "b": "  b: {networks: {front: {}, back: {}}, depends_on: {c: {condition: service_healthy}}, image: b}\n",
+    "c": "  c: {configs: [page], volumes: ['data:/data'], image: c, healthcheck: {test: 'true'}}\n",
+}
 FILES = {".env": "TITLE=It's 5 o'clock\n", "more.env": "X=1\nY='a b'\n", "key.txt": "hush"}
 
 
@@ -106,6 +112,26 @@ def test_manifests_of_a_compose_file_load_to_the_same_objects(parts: list[str], 
             (directory / file).write_text(content)
         found = check(directory, directory / "compose.yaml")
         assert ("naming: compose" in found) is True  # db_data isn't a name of ours
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(ORDER), st.permutations(["a", "b", "c"]))
+def test_the_order_of_sections_services_and_keys_makes_no_difference(sections: list[str], names: list[str]) -> None:
+    texts = {
+        "services": "services:\n" + "".join(SERVICES[name] for name in names),
+        "networks": "networks: {back: {}, front: {name: the-front}}\n",
+        "volumes": "volumes: {data: {}}\n",
+        "secrets": "secrets: {key: {file: key.txt}}\n",
+        "configs": "configs: {page: {content: hello}}\n",
+    }
+    with tempfile.TemporaryDirectory() as place:
+        directory = Path(place)
+        (directory / "key.txt").write_text("hush")
+        (directory / "compose.yaml").write_text("name: shop\n" + "".join(texts[name] for name in sections))
+        found = asked_for(manifests.load(directory, options(directory)))
+        texts["services"] = "services:\n" + "".join(SERVICES.values())
+        (directory / "compose.yaml").write_text("name: shop\n" + "".join(texts[name] for name in ORDER))
+        assert found == asked_for(manifests.load(directory, options(directory)))
 
 
 def test_a_project_of_several_files_comes_out_as_one_set(tmp_path: Path) -> None:
