@@ -108,6 +108,10 @@ class AuthConfig(Full, frozen=True):
         return f"AuthConfig(serveraddress={self.serveraddress!r}, <hidden>)"
 
 
+PULL_SIZE = "gitops.pull-size"
+"""The annotation of a descriptor by which the built-in engine says how many bytes of layers a pull would fetch."""
+
+
 class DistributionInspect(Full, frozen=True):
     """GET /distribution/{name}/json: what a registry holds under a name."""
 

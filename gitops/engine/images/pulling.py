@@ -126,6 +126,21 @@ class Puller:
         self._events.publish("image", "pull", shown, {"name": reference.familiar_name})
         return image_id
 
+    async def missing_bytes(self, repository: registries.Repository, fetched: registries.Fetched) -> int | None:
+        """Bytes of the layers that a pull of a fetched manifest would bring to this host; None where none would work.
+
+        Raises:
+            errors.Unavailable: the registry can't be reached.
+        """
+        try:
+            chosen = await self._descend(repository, fetched, manifests.host())
+            document = await repository.blob(chosen.manifest.config, limit=manifests.CONFIG_LIMIT)
+            wanted = layers_of(manifests.parse_config(document), chosen.manifest, repository.reference)
+        except (errors.Invalid, errors.NotFound, errors.Unsupported):
+            # What is no image for this platform can be asked about all the same.
+            return None
+        return sum(layer.size for layer in wanted if layer.chain_id not in self._store.layers)
+
     async def _current(
         self, repository: registries.Repository, name: str, platform: manifests.Platform | None
     ) -> tuple[str, str] | None:
@@ -144,7 +159,12 @@ class Puller:
         return platform is None or _matches(self._store.config(image_id).platform, platform)
 
     async def _choose(self, repository: registries.Repository, name: str, platform: manifests.Platform) -> Chosen:
-        fetched = await repository.manifest(name)
+        return await self._descend(repository, await repository.manifest(name), platform)
+
+    async def _descend(
+        self, repository: registries.Repository, fetched: registries.Fetched, platform: manifests.Platform
+    ) -> Chosen:
+        """From what a name leads to, through indexes, to the manifest for a platform."""
         top = fetched.digest
         for _ in range(_NESTED):
             document = manifests.parse_manifest(fetched.data, fetched.media_type)

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -265,8 +265,11 @@ class ImageService:
             config = await remote.blob(document.config, limit=manifests.CONFIG_LIMIT)
             platforms = [manifests.parse_config(config).platform]
         kind = document.media_type or fetched.media_type.partition(";")[0].strip()
+        descriptor: dict[str, Any] = {"mediaType": kind, "digest": fetched.digest, "size": len(fetched.data)}
+        if (missing := await self._puller.missing_bytes(remote, fetched)) is not None:
+            descriptor["annotations"] = {image.PULL_SIZE: str(missing)}
         return image.DistributionInspect(
-            descriptor={"mediaType": kind, "digest": fetched.digest, "size": len(fetched.data)},
+            descriptor=descriptor,
             platforms=[_platform(entry) for entry in platforms if entry.os not in ("", "unknown")],
         )
 

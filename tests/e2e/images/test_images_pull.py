@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gitops import errors
+from gitops.objects.image import PULL_SIZE
 from gitops.oci import manifest as manifests
 
 pytestmark = pytest.mark.e2e
@@ -214,6 +215,26 @@ async def test_an_image_of_another_platform_is_told_from_the_one_asked_for(
         await host.pull(name)
     found = await host.service.distribution(name)
     assert found.platforms == [{"architecture": "amd64", "os": "linux"}]
+
+
+async def test_a_registrys_answer_says_how_much_a_pull_would_bring(
+    registry: Any, image_layout: Any, host: Any, tools: Any
+) -> None:
+    layers = [tools.make_layer({"a": b"1" * 5000}), tools.make_layer({"b": b"2"})]
+    image_layout.name("base", image_layout.image(layers[:1]))
+    image_layout.name("v1", image_layout.image(layers))
+    for tag in ("base", "v1"):
+        registry.push(image_layout, tag, f"app:{tag}")
+
+    async def bytes_of(tag: str) -> int:
+        found = await host.service.distribution(f"{registry.host}/app:{tag}")
+        return int(found.descriptor["annotations"][PULL_SIZE])
+
+    base, whole = await bytes_of("base"), await bytes_of("v1")
+    assert 0 < base < whole
+    await host.pull(f"{registry.host}/app:base")
+    assert await bytes_of("base") == 0
+    assert await bytes_of("v1") == whole - base
 
 
 async def test_what_is_not_there_is_not_found(registry: Any, host: Any) -> None:
