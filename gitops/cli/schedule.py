@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gitops.reconciler.forecast import Forecast, ServiceForecast
 from gitops.reconciler.plan import Action, Step
+from gitops.swarm.scheduling import modes
 
 _SHOWN_NODES = 8
 _MIB = 1024**2
@@ -15,7 +16,9 @@ def brief(step: Step, forecast: Forecast | None) -> str:
     """`5 tasks, 2 at a time, at least 3 healthy, about 45 s`; what the plan notes where nothing is forecast."""
     found = of(step, forecast)
     if found is None or step.action not in (Action.UPDATE, Action.REPLACE):
-        return step.note
+        return step.note + _spread(step, found)
+    if found.mode in (modes.REPLICATED_JOB, modes.GLOBAL_JOB):
+        return _anew(found)
     parts = []
     if found.restarted:
         largest = max(map(len, found.batches), default=len(found.restarted))
@@ -37,6 +40,23 @@ def brief(step: Step, forecast: Forecast | None) -> str:
     return ", ".join(parts)
 
 
+def _spread(step: Step, found: ServiceForecast | None) -> str:
+    """On how many nodes a new service by node comes to be."""
+    if found is None or step.action is not Action.CREATE or found.mode not in (modes.GLOBAL, modes.GLOBAL_JOB):
+        return ""
+    return f": {_nodes(len(found.after))}"
+
+
+def _anew(found: ServiceForecast) -> str:
+    """`runs anew: 5 tasks, 2 at a time, 1 stopped before its end`."""
+    count = sum(map(len, found.batches))
+    largest = max(map(len, found.batches), default=0)
+    pace = f", {largest} at a time" if largest < count else ""
+    stopped = len(found.restarted) + len(found.removed)
+    cut = f", {stopped} stopped before {'its' if stopped == 1 else 'their'} end" if stopped else ""
+    return f"runs anew: {_tasks(count)}{pace}{cut}"
+
+
 def lines(step: Step, forecast: Forecast | None) -> list[str]:
     """The lines below a service's fields: where its tasks run, what is pulled, what blocks."""
     found = of(step, forecast)
@@ -46,7 +66,7 @@ def lines(step: Step, forecast: Forecast | None) -> list[str]:
     if found.after or found.before:
         same = " (unchanged)" if dict(found.before) == dict(found.after) else ""
         before = f"{_placed(found.before)}  ->  " if found.before and not same else ""
-        told.append(f"schedule   {before}{_placed(found.after)}{same}{_pulls(found.pulls)}")
+        told.append(f"schedule   {before}{_placed(found.after)}{same}{_pulls(found)}")
     if found.blocked:
         told.append(f"blocked    {found.blocked}")
     lost = [item for item in forecast.lost if item.service == found.engine_name]
@@ -77,12 +97,20 @@ def _placed(nodes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in shown[:_SHOWN_NODES]) + more or "nowhere"
 
 
-def _pulls(pulls: Mapping[str, int | None]) -> str:
-    if not pulls:
-        return ""
-    known = next((size for size in pulls.values() if size), None)
-    size = f"{max(1, round(known / _MIB))} MiB" if known else "the image"
-    return f"; pulls {size} on {len(pulls)} node{'' if len(pulls) == 1 else 's'}"
+def _pulls(found: ServiceForecast) -> str:
+    """`; pulls 12 MiB on 3 nodes`; of nodes whose images aren't known, that."""
+    told = ""
+    if found.pulls:
+        known = next((size for size in found.pulls.values() if size), None)
+        size = f"{max(1, round(known / _MIB))} MiB" if known else "the image (size unknown)"
+        told += f"; pulls {size} on {_nodes(len(found.pulls))}"
+    if found.pulls_unknown:
+        told += f"; whether it must be pulled on {_nodes(len(found.pulls_unknown))} is unknown"
+    return told
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'' if count == 1 else 's'}"
 
 
 def _tasks(count: int) -> str:

@@ -17,7 +17,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import claiming, groups, predefined, record, revisions, targets
+from gitops.reconciler import claiming, groups, predefined, pulls, record, revisions, targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Live:
     revisions: Mapping[str, list[revisions.Revision]] = field(default_factory=dict)
     """By stack, newest first."""
     target: targets.Target = field(default_factory=targets.Target)
+    supply: pulls.Supply = field(default_factory=pulls.Supply)
 
     @property
     def names(self) -> canonical.Names:
@@ -70,6 +71,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         tasks = group.create_task(client.tasks())
         found = group.create_task(images(client, names))
         target = group.create_task(targets.look(client))
+        supply = group.create_task(pulls.look(client))
     records = [record.parse(item) for item in configs.result() if item.spec.labels.get(labels.KIND) == "record"]
     seen = Live(
         services={item.spec.name: item for item in services.result()},
@@ -83,6 +85,7 @@ async def read(client: clients.EngineClient, names: Iterable[str]) -> Live:
         records={item.stack: item for item in records},
         revisions=revisions.parse(configs.result()),
         target=target.result(),
+        supply=supply.result(),
     )
     return claiming.claimed(seen)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gitops import errors
 from gitops.manifests import Desired, DesiredSet
-from gitops.objects.image import AuthConfig, DistributionInspect, ImageSummary
+from gitops.objects.image import PULL_SIZE, AuthConfig, DistributionInspect, ImageSummary
 from gitops.objects.memory import Memory
 from gitops.objects.service import Service, ServiceSpec
 from gitops.oci import reference as references
@@ -47,6 +47,8 @@ class Pinned:
 
     desired: DesiredSet
     warnings: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that a pull is, by image as services have it now, where a registry was asked and the engine counted."""
 
 
 async def pin(
@@ -80,10 +82,11 @@ async def pin(
         raise errors.InvalidManifest(problems)
     memory: Memory[Desired] = remembered or Memory()
     sent = {name: _sent(name, found.digest, known.get(name)) for name, found in pins.items()}
+    sizes = {sent[name]: found.size for name, found in pins.items() if found.size}
     objects = tuple(
         memory.of(_with_image, item, sent[images[id(item)]]) if id(item) in images else item for item in desired.objects
     )
-    return Pinned(replaced(desired, objects=objects), warnings)
+    return Pinned(replaced(desired, objects=objects), warnings, sizes)
 
 
 def _warnings(pins: Mapping[str, _Pin]) -> tuple[str, ...]:
@@ -140,6 +143,8 @@ class _Pin:
     digest: str = ""
     error: errors.GitopsError | None = None
     is_local: bool = False
+    size: int = 0
+    """Bytes that a pull is; 0 where that isn't known."""
 
     @property
     def is_hopeless(self) -> bool:
@@ -181,7 +186,8 @@ class _Lookup:
             return await self._here(name, error)
         except (errors.NotFound, errors.Denied, errors.Invalid, errors.Unsupported) as error:
             return await self._here(name, error)
-        return _Pin(str(found.descriptor.get("digest", "")))
+        size = str((found.descriptor.get("annotations") or {}).get(PULL_SIZE, ""))
+        return _Pin(str(found.descriptor.get("digest", "")), size=int(size) if size.isdecimal() else 0)
 
     async def _here(self, name: str, error: errors.GitopsError) -> _Pin:
         """The digest under which the engine has the image already; its images are asked for once."""

@@ -19,6 +19,7 @@ from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Replicated, Service, ServiceMode, ServiceSpec
 from gitops.reconciler import (
     effects,
+    graph,
     guards,
     images,
     imagesteps,
@@ -26,6 +27,7 @@ from gitops.reconciler import (
     prediction,
     protection,
     pruning,
+    pulls,
     targets,
     versions,
 )
@@ -58,6 +60,8 @@ class Request:
     prunes_volumes: bool = False
     allows_deletes: bool = False
     """Whether more than a share of a stack may go at once."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that a pull of an image is, as services have it, where that is known."""
 
 
 def make(request: Request, live: Live, remembered: Remembered | None = None) -> Plan:
@@ -92,7 +96,9 @@ def make(request: Request, live: Live, remembered: Remembered | None = None) -> 
     removed = {step.engine_name for step in steps if step.kind == "Service" and step.action is Action.DELETE}
     steps += pruning.volumes(request.desired, pruned, live, removed, is_asked=request.prunes_volumes)
     steps = _with_versions(steps, versions.used(versions.after(live.services, specs, removed)), request, live, pruned)
-    predicted = prediction.predict(specs, removed, live)
+    early = graph.early_removals(Plan(tuple(steps)), request.desired, live) if removed else []
+    first, supply = {step.engine_name for step in early}, _supply(request, live)
+    predicted = prediction.predict(specs, removed, live, first, supply)
     refused = (
         *guards.refusals(steps, specs, live, removed),
         *guards.changed_modes(steps),
@@ -121,6 +127,23 @@ def _moved(step: Step, moved: Mapping[Key, str]) -> Step:
         return replaced(step, changes=changes)
     note = "nothing is restarted" if step.kind == "Service" else ""
     return replaced(step, action=Action.UPDATE, reason=Reason.MOVED, changes=changes, note=note)
+
+
+def _supply(request: Request, live: Live) -> pulls.Supply:
+    """What the engine has once the images that come with the manifests are there."""
+    found = [(item, request.known[item.engine_name]) for item in request.desired.of("Image")]
+    loaded = [
+        name
+        for item, known in found
+        if known.image_id
+        for name in (*images.names(item, request.known), *_versions(item, known, request))
+    ]
+    return pulls.with_loaded(replaced(live.supply, sizes=request.sizes), loaded)
+
+
+def _versions(item: Desired, known: Known, request: Request) -> tuple[str, ...]:
+    """By what services name the version of an image that comes with the manifests: its id, or its names by digest."""
+    return (known.digest,) if known.is_id else images.brought(item, request.known)
 
 
 def settled(spec: ServiceSpec, service: Service | None) -> ServiceSpec:

@@ -6,21 +6,25 @@ can't be placed at all. Only services that change are followed: the others cost 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as changed
 
 from msgspec.structs import replace
 
 from gitops.objects.base import Version
 from gitops.objects.node import Node
-from gitops.objects.service import Endpoint, Service, ServiceSpec
+from gitops.objects.service import Endpoint, JobStatus, Service, ServiceMode, ServiceSpec
 from gitops.objects.task import Task, TaskState, TaskStatus
-from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, ServiceForecast
+from gitops.reconciler import pulls
+from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, ServiceForecast, Slot
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Unplaced
 from gitops.swarm.scheduling import filters, forecast, modes, placement, refusals
+from gitops.swarm.scheduling.model import AT_ONCE, NEW, Pace
 from gitops.swarm.scheduling.nodes import ClusterState, NodeState, holds_node
-from gitops.swarm.scheduling.tasks import is_runnable
+from gitops.swarm.scheduling.slots import Place
+from gitops.swarm.scheduling.tasks import is_runnable, new_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +35,37 @@ class Prediction:
     forecast: Forecast
 
 
-def predict(specs: Mapping[str, ServiceSpec], removed: Collection[str], live: Live) -> Prediction:
-    """Follow what the plan does: `specs` are sent under their engine names, the services `removed` go.
+def predict(
+    specs: Mapping[str, ServiceSpec],
+    removed: Collection[str],
+    live: Live,
+    first: Collection[str] = (),
+    supply: pulls.Supply = pulls.NOTHING,
+    pace: Pace = AT_ONCE,
+) -> Prediction:
+    """Follow what the plan does: `specs` are sent under their engine names, in their order.
 
-    The order of `specs` is that in which new services are made.
+    The services `removed` go when all that is there; those of them that are `first`, before. `supply` says which nodes
+    have which images.
     """
     if not specs and not removed:
         return Prediction((), Forecast())
-    services = [service for service in _services(specs, live) if modes.mode_of(service.spec.mode) == modes.REPLICATED]
+    services = _services(specs, live)
     gone = [live.services[name] for name in sorted(removed) if name in live.services]
     tasks = _tasks(live)
-    outcome = forecast.run(services, [service.id for service in gone], live.nodes, tasks)
+    early = [service.id for service in gone if service.spec.name in first]
+    others = live.services.values()
+    outcome = forecast.run(services, [service.id for service in gone], live.nodes, tasks, others, early, pace)
     names = {node.id: _hostname(node) for node in live.nodes}
     told, unplaced = {}, []
     for service in services:
         course = outcome.courses[service.id]
-        told[service.spec.name] = _told(service.spec.name, modes.replicas(service.spec), course, names, outcome.state)
+        found = _told(service, _wanted(service.spec, live.nodes), course, names, outcome.state)
+        told[service.spec.name] = _with_pulls(found, service, outcome, names, supply)
         if course.waiting:
             unplaced.append(_unplaced(service, course, outcome.state))
     for service in gone:
-        told[service.spec.name] = _told(service.spec.name, 0, outcome.courses[service.id], names, outcome.state)
+        told[service.spec.name] = _told(service, 0, outcome.courses[service.id], names, outcome.state)
     lost = _lost(outcome, tasks, {service.id: service for service in services})
     return Prediction(
         tuple(sorted(unplaced, key=lambda item: item.service)),
@@ -62,28 +77,36 @@ def predict(specs: Mapping[str, ServiceSpec], removed: Collection[str], live: Li
 
 
 def _services(specs: Mapping[str, ServiceSpec], live: Live) -> list[Service]:
-    """The services as they will be stored: those that are there in the order of their creation, then the new ones."""
+    """The services as they will be stored, in the order in which they are sent."""
     versions = (item.spec_version.index for items in (live.services.values(), live.tasks) for item in items)
     version = Version(max(versions, default=0) + 1)
     resolve = _resolver(live)
-    known = sorted((live.services[name] for name in specs if name in live.services), key=lambda it: it.created_at)
-    changed = [
-        replace(
-            service,
-            spec=resolve(specs[service.spec.name]),
-            spec_version=version,
-            previous_spec=service.spec,
-            previous_spec_version=service.spec_version,
-            update_status=None,
-        )
-        for service in known
-    ]
-    made = [
-        Service(id=f"~{name}", spec=resolve(spec), spec_version=version)
-        for name, spec in specs.items()
-        if name not in live.services
-    ]
-    return changed + made
+    found = (_declared(live.services.get(name), resolve(spec), version) for name, spec in specs.items())
+    return [service for service in found if service is not None]
+
+
+def _declared(former: Service | None, spec: ServiceSpec, version: Version) -> Service | None:
+    """A service with a new spec; None where that would change its mode, which no swarm does and a plan refuses."""
+    if former is None:
+        return Service(id=f"~{spec.name}", spec=spec, spec_version=version, job_status=JobStatus())
+    if modes.mode_of(former.spec.mode) != modes.mode_of(spec.mode):
+        return None
+    return replace(
+        former,
+        spec=spec,
+        spec_version=version,
+        previous_spec=former.spec,
+        previous_spec_version=former.spec_version,
+        update_status=None,
+        job_status=JobStatus(job_iteration=Version(modes.iteration(former) + 1)),
+    )
+
+
+def _wanted(spec: ServiceSpec, nodes: Iterable[Node]) -> int:
+    """How many tasks a service is to have; of a job, how many are to run to their end."""
+    if modes.is_by_node(spec.mode):
+        return len(modes.eligible(spec, nodes))
+    return modes.total_completions(spec.mode) if modes.is_job(spec.mode) else modes.replicas(spec)
 
 
 def _resolver(live: Live) -> Callable[[ServiceSpec], ServiceSpec]:
@@ -112,10 +135,18 @@ def _resolver(live: Live) -> Callable[[ServiceSpec], ServiceSpec]:
 
 
 def _tasks(live: Live) -> list[Task]:
-    """All tasks in the order of their creation; an engine that doesn't show their endpoints has their services'."""
+    """All tasks in the order of their creation.
+
+    An engine that doesn't show their endpoints, nor that they are meant for one node, has their services'.
+    """
     endpoints = {service.id: Endpoint(spec=service.spec.endpoint_spec) for service in live.services.values()}
+    by_node = {service.id for service in live.services.values() if modes.is_by_node(service.spec.mode)}
     tasks = [
-        task if task.endpoint is not None else replace(task, endpoint=endpoints.get(task.service_id))
+        replace(
+            task,
+            endpoint=task.endpoint or endpoints.get(task.service_id),
+            is_by_node=task.is_by_node or task.service_id in by_node,
+        )
         for task in live.tasks
     ]
     return sorted(tasks, key=lambda task: task.created_at)
@@ -125,22 +156,45 @@ def _tasks(live: Live) -> list[Task]:
 
 
 def _told(
-    name: str, wanted: int, course: forecast.Course, names: Mapping[str, str], state: ClusterState
+    service: Service, wanted: int, course: forecast.Course, names: Mapping[str, str], state: ClusterState
 ) -> ServiceForecast:
+    def places(found: Iterable[Place]) -> tuple[Slot, ...]:
+        return tuple(names.get(place, place) if isinstance(place, str) else place for place in found)
+
     return ServiceForecast(
-        engine_name=name,
+        engine_name=service.spec.name,
+        mode=modes.mode_of(service.spec.mode),
         wanted=wanted,
         before=_by_name(course.before, names),
         after=_by_name(course.after, names),
-        restarted=tuple(sorted({slot for batch in course.batches for slot in batch})),
-        created=tuple(course.created),
-        removed=tuple(course.removed),
-        batches=tuple(tuple(batch) for batch in course.batches),
+        restarted=places(course.restarted),
+        created=places(course.created),
+        removed=places(course.removed),
+        batches=tuple(places(batch) for batch in course.batches),
         order=course.order,
         min_healthy=course.min_healthy,
         has_outage=course.healthy_before > 0 and wanted > 0 and course.min_healthy == 0,
         best_case_s=round(course.seconds, 1),
-        blocked=_blocked(course, state),
+        completed=course.completed,
+        blocked=_blocked(service, wanted, course, state),
+    )
+
+
+def _with_pulls(
+    told: ServiceForecast,
+    service: Service,
+    outcome: forecast.Outcome,
+    names: Mapping[str, str],
+    supply: pulls.Supply,
+) -> ServiceForecast:
+    container = service.spec.task_template.container_spec
+    made = [task for task in outcome.tasks if task.service_id == service.id and task.id.startswith(NEW)]
+    nodes = dict.fromkeys(task.node_id for task in made if task.node_id and is_runnable(task))
+    found = pulls.needed(container.image if container else "", sorted(nodes, key=lambda it: names.get(it, it)), supply)
+    return changed(
+        told,
+        pulls={names.get(node_id, node_id): size for node_id, size in found.lacking.items()},
+        pulls_unknown=tuple(names.get(node_id, node_id) for node_id in found.unknown),
     )
 
 
@@ -152,26 +206,39 @@ def _by_name(counts: Mapping[str, int], names: Mapping[str, str]) -> dict[str, i
     return dict(sorted(found.items()))
 
 
-def _blocked(course: forecast.Course, state: ClusterState) -> str:
-    """Why an update never ends."""
-    if not course.is_updating:
+def _blocked(service: Service, wanted: int, course: forecast.Course, state: ClusterState) -> str:
+    """Why an update never ends, or a job is never complete."""
+    is_incomplete = modes.is_job(service.spec.mode) and course.completed < wanted
+    if not course.is_updating and not is_incomplete:
         return ""
     if not course.waiting:
+        if is_incomplete:
+            return f"no more than {course.completed} of its {wanted} tasks are run to their end"
         return "the update waits for tasks that don't start"
     task = course.waiting[0]
-    reasons = "; ".join(refusal.text for refusal in refusals.explain(task, state))
+    reasons = "; ".join(refusal.text for refusal in refusals.explain(task, _choice(course, state)))
     beside = " beside the task that it replaces" if course.order == "start-first" else ""
+    if task.is_by_node:
+        node = state.get(task.node_id)
+        name = _hostname(node.node) if node else task.node_id
+        return f"node {name} can't take its task{beside}: {reasons or 'it is gone'}"
     return f"slot {task.slot} finds no node{beside}: {reasons or 'there is no node'}"
 
 
 def _unplaced(service: Service, course: forecast.Course, state: ClusterState) -> Unplaced:
-    task = course.waiting[0]
+    task, nodes = course.waiting[0], _choice(course, state)
     return Unplaced(
         service.spec.name,
         len(course.waiting),
-        filters.explain(filters.pipeline(task), state),
-        refusals.explain(task, state),
+        filters.explain(filters.pipeline(task), nodes),
+        refusals.explain(task, nodes),
     )
+
+
+def _choice(course: forecast.Course, state: ClusterState) -> list[NodeState]:
+    """The nodes that tasks which wait could go to: all, or those that they are meant for."""
+    meant = {task.node_id for task in course.waiting if task.node_id}
+    return [item for item in state if not meant or item.node.id in meant]
 
 
 def _node(state: NodeState) -> NodeForecast:
@@ -194,30 +261,43 @@ def _hostname(node: Node) -> str:
 
 
 def _lost(outcome: forecast.Outcome, tasks: Sequence[Task], services: Mapping[str, Service]) -> Iterator[LostNode]:
-    """The nodes whose tasks the others couldn't all take, by the services that are followed.
+    """The nodes without which a service would lack tasks, by the services that are followed.
 
-    The tasks of all services look for a place, in the order of their creation. A global service wants no more tasks
-    than there are nodes.
+    The tasks of all services look for a place on the others, in the order of their creation. A service by node wants
+    no more tasks than there are nodes; a job needs to find a place for one task at a time.
     """
     moved = {task.id: task for task in outcome.tasks}
     final = [
         *(moved.get(task.id, task) for task in tasks),
-        *(task for task in outcome.tasks if task.id.startswith("~")),
+        *(task for task in outcome.tasks if task.id.startswith(NEW)),
     ]
     on_node: dict[str, list[Task]] = {}
     for task in final:
-        if holds_node(task) and is_runnable(task):
+        if holds_node(task) and is_runnable(task) and not task.is_by_node:
             on_node.setdefault(task.node_id, []).append(task)
+    jobs = [_sample(service) for service in services.values() if _is_shared_job(service.spec.mode)]
     for state in outcome.state if len(outcome.state) > 1 else ():
         homeless = [_waiting(task) for task in on_node.get(state.node.id, ())]
-        if not any(task.service_id in services for task in homeless):
+        if not jobs and not any(task.service_id in services for task in homeless):
             continue
         left = outcome.state.without(state.node.id)
-        reasons = placement.place(left, homeless).reasons
+        reasons = placement.place(left, [*homeless, *jobs]).reasons
         for service_id, service in services.items():
-            missing = [task for task in homeless if task.service_id == service_id and task.id in reasons]
+            missing = [task for task in (*homeless, *jobs) if task.service_id == service_id and task.id in reasons]
             if missing:
-                yield LostNode(_hostname(state.node), service.spec.name, len(missing), reasons[missing[0].id])
+                count = modes.total_completions(service.spec.mode) if missing[0] in jobs else len(missing)
+                yield LostNode(_hostname(state.node), service.spec.name, count, reasons[missing[0].id])
+
+
+def _is_shared_job(mode: ServiceMode) -> bool:
+    """Whether a mode is that of a job whose tasks may run anywhere."""
+    return mode.replicated_job is not None and modes.total_completions(mode) > 0 and modes.max_concurrent(mode) > 0
+
+
+def _sample(service: Service) -> Task:
+    """A task of a job, as it looks for a node."""
+    task = new_task(service, 0, f"~{service.id}", TaskState.COMPLETE, 0)
+    return _waiting(task)
 
 
 def _waiting(task: Task) -> Task:

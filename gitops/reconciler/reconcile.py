@@ -134,7 +134,7 @@ class Reconciler:
         )
         key = _fingerprint(self._options.load.secret_key)
         warnings = (*request.warnings, *pinned.warnings, *_other_keys(desired, seen, request.stacks, key))
-        request = replace(request, desired=pinned.desired, known=known, warnings=warnings)
+        request = replace(request, desired=pinned.desired, known=known, warnings=warnings, sizes=pinned.sizes)
         plan = planner.make(request, seen, self._remembered)
         prepared = Prepared(source, self._revision(source, desired), request, seen, plan, key)
         return _without_expired(prepared, self._remembered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -13,10 +13,13 @@ from gitops.objects.node import NodeSpec
 from gitops.objects.service import (
     ContainerSpec,
     EndpointSpec,
+    Global,
+    GlobalJob,
     Placement,
     PlacementPreference,
     PortConfig,
     Replicated,
+    ReplicatedJob,
     ResourceRequirements,
     Resources,
     RestartPolicy,
@@ -26,7 +29,9 @@ from gitops.objects.service import (
     TaskSpec,
     UpdateConfig,
 )
+from gitops.objects.task import Task
 from gitops.simulation.executor import Behaviour
+from gitops.swarm.scheduling import modes
 
 GIB = 1 << 30
 _CONSTRAINTS = ("node.labels.disk==ssd", "node.labels.disk!=ssd", "node.labels.zone!=a", "node.hostname!=n1")
@@ -57,36 +62,50 @@ def hosts(rng: random.Random, count: int) -> list[Host]:
     ]
 
 
-def service(rng: random.Random, name: str, port: int) -> ServiceSpec:
-    """A replicated service; `port` is one that it may take on its hosts."""
+def service(rng: random.Random, name: str, port: int, kinds: Sequence[str] = (modes.REPLICATED,)) -> ServiceSpec:
+    """A service of one of the modes `kinds`; `port` is one that it may take on its hosts."""
     has_port = rng.random() < 0.15
-    return ServiceSpec(
+    mode = _MODES[rng.choice(kinds)](rng)
+    is_job = modes.is_job(mode)
+    policy = RestartPolicy(delay=rng.choice([0, 1, 5]) * SECOND, condition="on-failure" if is_job else "any")
+    spec = ServiceSpec(
         name=name,
         task_template=TaskSpec(
-            container_spec=ContainerSpec(image="app:v1"),
-            resources=_resources(rng),
-            restart_policy=RestartPolicy(delay=rng.choice([0, 1, 5]) * SECOND),
-            placement=_placement(rng),
+            container_spec=ContainerSpec(image="app:v1"), resources=_resources(rng), restart_policy=policy
         ),
-        mode=_replicas(rng),
-        update_config=_update(rng),
-        endpoint_spec=EndpointSpec(ports=[_host_port(port)]) if has_port else None,
+        mode=mode,
+        update_config=None if is_job else _update(rng),
+        endpoint_spec=EndpointSpec(ports=[_host_port(port)]) if has_port and not is_job else None,
     )
+    return _new_placement(rng, spec)
 
 
 def change(rng: random.Random, spec: ServiceSpec) -> ServiceSpec:
     """The same service with one to three things changed; sometimes with none."""
+    is_job = modes.is_job(spec.mode)
     for _ in range(rng.randint(1, 3)):
-        spec = rng.choice(_CHANGES)(rng, spec)
+        spec = rng.choice([item for item in _CHANGES if not (is_job and item is _new_update)])(rng, spec)
     return spec
 
 
-def behaviour(rng: random.Random) -> Behaviour:
-    """How long tasks take; all alike, and none takes longer to stop than another to start."""
-    prepare_s, start_s = round(rng.uniform(0.3, 1.0), 2), round(rng.uniform(0.3, 1.0), 2)
-    return Behaviour(
-        prepare_s=prepare_s, start_s=start_s, stop_s=round(rng.uniform(0.2, 0.9) * (prepare_s + start_s), 2)
+def node_change(rng: random.Random, spec: NodeSpec) -> NodeSpec:
+    """A node that is taken out of use, or comes back, or has another label."""
+    if rng.random() < 0.5:
+        return replace(spec, labels={"disk": rng.choice(["ssd", "hdd"]), "zone": rng.choice("abc")})
+    return replace(
+        spec, availability=rng.choice([it for it in ("active", "pause", "drain") if it != spec.availability])
     )
+
+
+def behaviour(rng: random.Random) -> Callable[[Task], Behaviour]:
+    """How long tasks take; all alike, and none takes longer to stop than another to start. Those of jobs end."""
+    prepare_s, start_s = round(rng.uniform(0.3, 1.0), 2), round(rng.uniform(0.3, 1.0), 2)
+    stop_s = round(rng.uniform(0.2, 0.9) * (prepare_s + start_s), 2)
+    runs, ends = (
+        Behaviour(prepare_s, start_s, stop_s),
+        Behaviour(prepare_s, start_s, stop_s, exits_after_s=(prepare_s + start_s) / 2),
+    )
+    return lambda task: runs if task.job_iteration is None else ends
 
 
 def _host_port(port: int) -> PortConfig:
@@ -116,6 +135,21 @@ def _replicas(rng: random.Random) -> ServiceMode:
     return ServiceMode(replicated=Replicated(replicas=rng.choice([0, 1, 1, 2, 3, 4, 5, 6, 8])))
 
 
+def _completions(rng: random.Random) -> ServiceMode:
+    count = rng.choice([0, 1, 2, 3, 5, 7])
+    return ServiceMode(
+        replicated_job=ReplicatedJob(max_concurrent=rng.choice([1, 2, 2, 3, 8]), total_completions=count)
+    )
+
+
+_MODES: dict[str, Callable[[random.Random], ServiceMode]] = {
+    modes.REPLICATED: _replicas,
+    modes.GLOBAL: lambda rng: ServiceMode(global_=Global()),
+    modes.REPLICATED_JOB: _completions,
+    modes.GLOBAL_JOB: lambda rng: ServiceMode(global_job=GlobalJob()),
+}
+
+
 def _update(rng: random.Random) -> UpdateConfig:
     return UpdateConfig(
         parallelism=rng.choice([0, 1, 1, 2, 2, 3]),
@@ -134,14 +168,25 @@ def _new_image(rng: random.Random, spec: ServiceSpec) -> ServiceSpec:
     return _with_template(spec, replace(spec.task_template, container_spec=container))
 
 
+def _new_update(rng: random.Random, spec: ServiceSpec) -> ServiceSpec:
+    return replace(spec, update_config=_update(rng))
+
+
+def _new_placement(rng: random.Random, spec: ServiceSpec) -> ServiceSpec:
+    placement = _placement(rng)
+    if modes.is_by_node(spec.mode) and placement is not None:
+        placement = replace(placement, max_replicas=0)
+    return _with_template(spec, replace(spec.task_template, placement=placement))
+
+
 _CHANGES = (
     _new_image,
     _new_image,
     _new_image,
-    lambda rng, spec: replace(spec, mode=_replicas(rng)),
-    lambda rng, spec: replace(spec, update_config=_update(rng)),
+    _new_update,
+    _new_placement,
+    lambda rng, spec: replace(spec, mode=_MODES[modes.mode_of(spec.mode)](rng)),
     lambda rng, spec: replace(spec, labels={"a": str(rng.random())}),
-    lambda rng, spec: _with_template(spec, replace(spec.task_template, placement=_placement(rng))),
     lambda rng, spec: _with_template(spec, replace(spec.task_template, resources=_resources(rng))),
     lambda rng, spec: _with_template(spec, replace(spec.task_template, force_update=rng.randint(1, 9))),
 )

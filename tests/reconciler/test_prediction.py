@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replaced
 from typing import Any
 
 import pytest
@@ -14,11 +15,15 @@ from gitops.objects.service import (
     ContainerSpec,
     Endpoint,
     EndpointSpec,
+    Global,
+    GlobalJob,
     HealthConfig,
+    JobStatus,
     NetworkAttachmentConfig,
     Placement,
     PortConfig,
     Replicated,
+    ReplicatedJob,
     ResourceRequirements,
     Resources,
     Service,
@@ -31,6 +36,8 @@ from gitops.objects.task import Task, TaskState, TaskStatus
 from gitops.reconciler.forecast import LostNode, ServiceForecast
 from gitops.reconciler.live import Live
 from gitops.reconciler.prediction import Prediction, predict
+from gitops.reconciler.pulls import Supply
+from gitops.swarm.scheduling import modes
 
 GIB = 1 << 30
 
@@ -212,3 +219,160 @@ def test_an_engine_that_shows_neither_endpoints_nor_versions_is_understood() -> 
     )
     assert follow(spec(3, ports=ports, labels={"a": "b"}), live)[0].restarted == ()
     assert follow(spec(3, "app:v2", ports=ports), live)[0].restarted == (1, 2, 3)
+
+
+def one_each(image: str = "app:v1", **more: Any) -> ServiceSpec:
+    """A global service."""
+    return replace(spec(image=image, **more), mode=ServiceMode(global_=Global()))
+
+
+def on_each(
+    wanted: ServiceSpec, nodes: list[Node], state: TaskState = TaskState.RUNNING, on: int | None = None
+) -> Live:
+    """A service that has a task on each of the first `on` nodes."""
+    service = Service(id="s1", spec=wanted, spec_version=Version(5), created_at=format_time(1), job_status=JobStatus())
+    is_job = modes.is_job(wanted.mode)
+    tasks = [
+        Task(
+            id=f"t{number}",
+            service_id="s1",
+            spec=wanted.task_template,
+            spec_version=Version(5),
+            created_at=format_time(number),
+            endpoint=Endpoint(spec=wanted.endpoint_spec),
+            node_id=each.id,
+            is_by_node=True,
+            job_iteration=Version(0) if is_job else None,
+            desired_state=modes.goal(wanted.mode),
+            status=TaskStatus(state=state, timestamp=format_time(number)),
+        )
+        for number, each in enumerate(nodes[:on], start=1)
+    ]
+    return Live(services={"web": service}, nodes=tuple(nodes), tasks=tuple(tasks))
+
+
+THREE = [*TWO, node("c")]
+
+
+def test_a_new_global_service_has_a_task_on_each_node_that_fits_and_is_in_use() -> None:
+    nodes = [*THREE, node("d", availability="drain"), node("e", labels={"disk": "hdd"})]
+    wanted = one_each(placement=Placement(constraints=["node.labels.disk != hdd"]))
+    found, whole = follow(wanted, Live(nodes=tuple(nodes)))
+    assert (found.mode, found.wanted, found.after) == ("global", 3, {"a": 1, "b": 1, "c": 1})
+    assert (found.created, found.batches, found.blocked) == (("a", "b", "c"), (), "")
+    assert whole.unplaced == ()
+
+
+def test_a_global_service_is_updated_node_by_node() -> None:
+    update = UpdateConfig(parallelism=2, delay=10 * SECOND, monitor=5 * SECOND)
+    live = on_each(one_each(update_config=update), THREE)
+    found, _ = follow(one_each("app:v2", update_config=update), live)
+    assert (found.batches, found.restarted) == ((("a", "b"), ("c",)), ("a", "b", "c"))
+    assert (found.order, found.min_healthy, found.has_outage, found.best_case_s) == ("stop-first", 1, False, 21.0)
+    assert found.before == found.after == {"a": 1, "b": 1, "c": 1}
+    alone, _ = follow(one_each("app:v2"), on_each(one_each(), THREE[:1]))
+    assert (alone.min_healthy, alone.has_outage) == (0, True)
+
+
+def test_a_tighter_constraint_takes_a_global_service_off_its_nodes_and_a_wider_one_brings_it() -> None:
+    nodes = [*TWO, node("c", labels={"disk": "ssd"})]
+    only = one_each(placement=Placement(constraints=["node.labels.disk == ssd"]))
+    found, _ = follow(only, on_each(one_each(), nodes))
+    assert (found.removed, found.created, found.restarted, found.after) == (("a", "b"), (), (), {"c": 1})
+    found, _ = follow(one_each(), on_each(only, [nodes[2], *TWO], on=1))
+    assert (found.removed, found.created, found.wanted) == ((), ("a", "b"), 3)
+
+
+def test_a_global_service_that_one_node_has_no_room_for_says_which() -> None:
+    nodes = [node("a"), node("b", memory=GIB)]
+    found, whole = follow(one_each(memory=2 * GIB), Live(nodes=tuple(nodes)))
+    assert (found.after, found.wanted) == ({"a": 1}, 2)
+    assert [(item.count, item.reason) for item in whole.unplaced] == [
+        (1, "no suitable node (insufficient resources on 1 node)")
+    ]
+    assert [item.text for item in whole.unplaced[0].refusals] == ["memory exhausted on 1 node: 1 GiB short"]
+    settings = {"memory": 5 * GIB, "update_config": UpdateConfig(order="start-first")}
+    found, _ = follow(one_each("app:v2", **settings), on_each(one_each(**settings), TWO))
+    assert found.blocked == (
+        "node a can't take its task beside the task that it replaces: memory exhausted on 1 node: 2 GiB short"
+    )
+
+
+def test_the_loss_of_a_node_takes_nothing_from_a_service_by_node() -> None:
+    _, whole = follow(one_each(memory=5 * GIB), Live(nodes=tuple(TWO)))
+    assert whole.forecast.lost == ()
+
+
+def job(completions: int, at_once: int, image: str = "app:v1", **more: Any) -> ServiceSpec:
+    mode = ServiceMode(replicated_job=ReplicatedJob(max_concurrent=at_once, total_completions=completions))
+    return replace(spec(image=image, **more), mode=mode)
+
+
+def test_a_job_runs_in_rounds_and_to_its_end() -> None:
+    found, _ = follow(job(5, 2), Live(nodes=tuple(TWO)))
+    assert (found.mode, found.wanted, found.completed) == ("replicated-job", 5, 5)
+    assert found.batches == ((0, 1), (2, 3), (4,))
+    assert found.after == {"a": 3, "b": 2}
+    assert (found.created, found.min_healthy, found.has_outage, found.order) == ((0, 1, 2, 3, 4), 0, False, "")
+
+
+def test_a_job_with_room_for_fewer_than_may_run_takes_more_time_and_ends() -> None:
+    found, whole = follow(job(4, 4, memory=6 * GIB), Live(nodes=tuple(TWO)))
+    assert (found.completed, found.blocked, whole.unplaced) == (4, "", ())
+    assert found.after == {"a": 2, "b": 2}
+    never, whole = follow(job(4, 2, memory=9 * GIB), Live(nodes=tuple(TWO)))
+    assert never.blocked == "slot 0 finds no node: memory exhausted on 2 nodes: 1 GiB short"
+    assert [item.count for item in whole.unplaced] == [2]
+
+
+def test_a_job_that_runs_is_stopped_and_runs_anew_whatever_changed() -> None:
+    wanted = replace(spec(), mode=ServiceMode(global_job=GlobalJob()))
+    found, _ = follow(replace(wanted, labels={"a": "b"}), on_each(wanted, TWO))
+    assert (found.batches, found.restarted, found.removed) == ((("a", "b"),), ("a", "b"), ())
+    assert (found.completed, found.wanted, found.after) == (2, 2, {"a": 1, "b": 1})
+    found, _ = follow(replace(wanted, labels={"a": "b"}), on_each(wanted, TWO, TaskState.COMPLETE))
+    assert (found.restarted, found.created) == ((), ("a", "b"))
+
+
+def test_a_job_that_only_one_node_can_run_hangs_on_that_node() -> None:
+    nodes = (*TWO, node("c", labels={"disk": "ssd"}))
+    _, whole = follow(job(4, 2, placement=Placement(constraints=["node.labels.disk==ssd"])), Live(nodes=nodes))
+    reason = "no suitable node (scheduling constraints not satisfied on 2 nodes)"
+    assert whole.forecast.lost == (LostNode("c", "web", 4, reason),)
+    _, whole = follow(job(4, 2), Live(nodes=nodes))
+    assert whole.forecast.lost == ()
+
+
+def test_what_is_removed_makes_room_only_when_all_else_is_there() -> None:
+    live = running(spec(1, memory=6 * GIB), TWO[:1])
+    new = replace(spec(1, memory=6 * GIB), name="new")
+    found = predict({"new": new}, {"web"}, live)
+    assert [(item.service, item.count) for item in found.unplaced] == [("new", 1)]
+    assert found.forecast.services["web"].after == {"a": 1}
+    # It goes first where the new one takes its port.
+    found = predict({"new": new}, {"web"}, live, {"web"})
+    assert (found.unplaced, found.forecast.services["new"].after) == ((), {"a": 1})
+
+
+def test_a_mode_that_would_change_is_not_followed() -> None:
+    assert predict({"web": one_each()}, (), running(spec(), TWO)).forecast.services == {}
+
+
+def test_what_goes_on_beside_a_plan_goes_on() -> None:
+    gone = node("a", availability="drain")
+    live = running(replace(spec(2), name="other"), [gone, *TWO[1:]])
+    found = predict({"web": spec(1)}, (), replaced(live, services={"other": live.services["web"]}))
+    assert [(item.hostname, item.tasks) for item in found.forecast.nodes] == [("a", 0), ("b", 3)]
+
+
+def test_nodes_that_lack_an_image_pull_it_and_of_others_it_is_unknown() -> None:
+    supply = Supply({"id-a": frozenset({"app@sha256:" + "1" * 64}), "id-b": frozenset()}, {"app:v1": 7 << 20})
+    live = Live(nodes=tuple(THREE))
+    found = predict({"web": spec(3)}, (), live, (), supply).forecast.services["web"]
+    assert (found.pulls, found.pulls_unknown) == ({"a": 7 << 20, "b": 7 << 20}, ("c",))
+    pinned = spec(3, "app:v1@sha256:" + "1" * 64)
+    found = predict({"web": pinned}, (), live, (), supply).forecast.services["web"]
+    assert (found.pulls, found.pulls_unknown) == ({"b": None}, ("c",))
+    # Where nothing is made, nothing is pulled.
+    found = predict({"web": spec(2, labels={"a": "b"})}, (), running(spec(2), THREE), (), supply)
+    assert (found.forecast.services["web"].pulls, found.forecast.services["web"].pulls_unknown) == ({}, ())

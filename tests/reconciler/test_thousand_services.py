@@ -65,7 +65,9 @@ class _Hosted:
         nothing = SimpleNamespace(list=lambda *_, **__: [])
         self.events = EventBus()
         self.networks = self.volumes = self.images = self.containers = nothing
-        self.config = SimpleNamespace(data_root="/", instance="test", local_pools=())
+        self.config = SimpleNamespace(
+            data_root="/", instance="test", local_pools=(), insecure_registries=(), registry_mirrors=()
+        )
         self.id = "test"
 
     def warnings(self) -> list[str]:

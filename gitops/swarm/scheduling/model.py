@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -16,20 +17,37 @@ from gitops.objects import base, defaults
 from gitops.objects.node import Node
 from gitops.objects.service import Service
 from gitops.objects.task import Task, TaskState
+from gitops.swarm.scheduling import restart, rollout
 from gitops.swarm.scheduling.board import T
 from gitops.swarm.scheduling.nodes import ClusterState, holds_node
 from gitops.swarm.scheduling.placement import place
 from gitops.swarm.scheduling.tasks import is_runnable, is_waiting
 
-PREPARE_NS = START_NS = base.MILLISECOND
-STOP_NS = base.MILLISECOND
-"""What a task holds that stops is not free yet when its successor is placed, but when the next batch is."""
+NEW = "~"
+"""What the ids of tasks begin with that a model makes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long tasks take, in nanoseconds: until they are ready, run, have stopped; and how long those of jobs run.
+
+    By default next to nothing, and all alike: what a task holds that stops is not free yet when its successor is
+    placed, but when the next batch is.
+    """
+
+    prepare_ns: int = base.MILLISECOND
+    start_ns: int = base.MILLISECOND
+    stop_ns: int = base.MILLISECOND
+    run_ns: int = base.MILLISECOND
+
+
+AT_ONCE = Pace()
 
 
 class Model:
     """Services, tasks and nodes at one moment; implements `board.Board` and `board.Time`."""
 
-    def __init__(self, nodes: Iterable[Node], tasks: Iterable[Task], now_ns: int = 0) -> None:
+    def __init__(self, nodes: Iterable[Node], tasks: Iterable[Task], now_ns: int = 0, pace: Pace = AT_ONCE) -> None:
         """`tasks` in the order of their creation, history included."""
         self.elapsed_ns = 0
         self.touched: dict[str, None] = {}
@@ -37,6 +55,7 @@ class Model:
         self.reasons: dict[str, str] = {}
         """Waiting tasks, by id, and why they wait."""
         self._start_ns = now_ns
+        self._pace = pace
         self._services: dict[str, Service] = {}
         self._nodes = {node.id: node for node in nodes}
         self._tasks = {task.id: task for task in tasks}
@@ -106,7 +125,7 @@ class Model:
     def make_id(self) -> str:
         """A new task's id; in the order of ids, those that are made later come later."""
         self._count += 1
-        return f"~{self._count:08}"
+        return f"{NEW}{self._count:08}"
 
     # The clock
 
@@ -119,6 +138,15 @@ class Model:
         return self.elapsed_ns / base.SECOND
 
     # The scheduler
+
+    def is_restless(self, service: Service) -> bool:
+        """Whether something of a service goes on: a task on its way or off its node, an update that isn't over."""
+        if rollout.state_of(service) in (rollout.UPDATING, rollout.ROLLBACK_STARTED):
+            return True
+        return any(
+            _is_on_its_way(task) or (is_runnable(task) and restart.is_dead(task, self._nodes.get(task.node_id)))
+            for task in self.tasks_of_service(service.id)
+        )
 
     def settle(self, services: Iterable[str]) -> None:
         """Take the tasks of `services`, and all that is on its way somewhere, as what moves; the rest stands still."""
@@ -192,7 +220,16 @@ class Model:
             return
         if (target := _target(task)) is not None:
             self._count += 1
-            heapq.heappush(self._events, (self.elapsed_ns + _duration_ns(task, target), self._count, task.id, target))
+            heapq.heappush(
+                self._events, (self.elapsed_ns + self._duration_ns(task, target), self._count, task.id, target)
+            )
+
+    def _duration_ns(self, task: Task, target: TaskState) -> int:
+        if target is TaskState.SHUTDOWN:
+            return self._pace.stop_ns
+        if target is not TaskState.RUNNING:
+            return self._pace.run_ns if target is TaskState.COMPLETE else self._pace.prepare_ns
+        return self._pace.start_ns + first_check_ns(task)
 
 
 def _is_stopping(task: Task) -> bool:
@@ -215,14 +252,6 @@ def _target(task: Task) -> TaskState | None:
     if task.desired_state is TaskState.READY or task.status.state is TaskState.RUNNING:
         return TaskState.COMPLETE if task.desired_state is TaskState.COMPLETE else None
     return TaskState.RUNNING
-
-
-def _duration_ns(task: Task, target: TaskState) -> int:
-    if target is TaskState.SHUTDOWN:
-        return STOP_NS
-    if target is not TaskState.RUNNING:
-        return PREPARE_NS
-    return START_NS + first_check_ns(task)
 
 
 def first_check_ns(task: Task) -> int:
