@@ -157,10 +157,18 @@ timeout_option = click.option(
 
 
 def load_options(
-    env: str, sets: tuple[str, ...], allowed: tuple[Path, ...], *, allow_host: bool = True, key: bytes = b""
+    env: str,
+    sets: tuple[str, ...],
+    allowed: tuple[Path, ...],
+    *,
+    allow_host: bool = True,
+    key: bytes = b"",
+    only_checks: bool = False,
 ) -> LoadOptions:
     from gitops import manifests
-    from gitops.reconciler import secretkey
+
+    if not key:
+        from gitops.reconciler import secretkey
 
     return manifests.LoadOptions(
         env=env,
@@ -169,6 +177,7 @@ def load_options(
         allow_host_paths=allowed,
         secret_key=key or secretkey.read(),
         opens_sops=not key,
+        only_checks=only_checks,
         **compose_options(),
     )
 

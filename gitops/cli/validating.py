@@ -17,7 +17,7 @@ def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, .
     """Check the manifests of PATH and report every problem at once. Talks to no engine."""
     from gitops import manifests
 
-    found = manifests.load(path, common.load_options(env, sets, allowed, key=b"validate"))
+    found = manifests.load(path, common.load_options(env, sets, allowed, key=b"validate", only_checks=True))
     common.tell_warnings(found.warnings)
     if not found.objects and not found.externals:
         raise errors.Invalid(
@@ -34,9 +34,9 @@ def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, .
 @common.values
 def render(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> None:
     """Print the manifests of PATH as they are after their templates are rendered, and Compose files as manifests."""
-    from gitops.manifests import loading
+    from gitops import manifests
 
-    rendered = loading.render([common.existing(path)], common.load_options(env, sets, allowed, key=b"render"))
+    rendered = manifests.rendered(common.existing(path), common.load_options(env, sets, allowed, key=b"render"))
     common.tell_warnings(rendered.warnings)
     for name, text in rendered.texts.items():
         body = text.removeprefix("---\n").rstrip("\n")

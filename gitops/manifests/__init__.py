@@ -10,6 +10,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gitops.manifests.desired import (
     BuildSource,
@@ -23,6 +24,9 @@ from gitops.manifests.desired import (
 from gitops.manifests.memory import LoadMemory
 from gitops.manifests.options import LoadOptions
 
+if TYPE_CHECKING:
+    from gitops.manifests.loading import Rendered
+
 __all__ = [
     "BuildSource",
     "Desired",
@@ -35,6 +39,7 @@ __all__ = [
     "StackSettings",
     "load",
     "render",
+    "rendered",
 ]
 
 
@@ -50,12 +55,21 @@ def load(
         errors.InvalidManifest: anything wrong in any file, all of it at once.
         errors.NotFound: a path that was given doesn't exist.
     """
-    with _without_collector():
-        from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
+    from gitops.manifests import ahead, reading
+    from gitops.manifests.compose import discovery
 
-        memory = memory or LoadMemory()
-        with memory.load():
-            return loading.load([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions(), memory)
+    options, memory = options or LoadOptions(), memory or LoadMemory()
+    with _without_collector(), memory.load():
+        found = reading.read([paths] if isinstance(paths, Path) else list(paths), options, memory)
+        new = {
+            file.digest: file.source.text
+            for file in found.files
+            if memory.text(file.digest) is None and not discovery.looks_like(file.source.text)
+        }
+        with ahead.parsing(new) as parsed:
+            from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
+
+            return loading.load(found, options, memory, parsed)
 
 
 def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> dict[str, str]:
@@ -66,9 +80,16 @@ def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> 
         errors.InvalidManifest: a file can't be read or rendered.
         errors.NotFound: a path that was given doesn't exist.
     """
-    from gitops.manifests import loading
+    return rendered(paths, options).texts
 
-    return loading.render([paths] if isinstance(paths, Path) else list(paths), options or LoadOptions()).texts
+
+def rendered(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> Rendered:
+    """The same, with what is to be said of it."""
+    from gitops.manifests import loading, reading
+
+    options = options or LoadOptions()
+    found = reading.read([paths] if isinstance(paths, Path) else list(paths), options, LoadMemory())
+    return loading.render(found, options)
 
 
 @contextmanager

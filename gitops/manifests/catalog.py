@@ -16,7 +16,7 @@ from gitops.manifests.kinds.base import Manifest
 from gitops.manifests.options import LoadOptions
 from gitops.manifests.problems import Issue
 from gitops.manifests.repository import Repository
-from gitops.manifests.text.construct import Path
+from gitops.manifests.text.fieldpath import Path
 from gitops.objects import labels
 
 

@@ -11,7 +11,7 @@ from gitops.manifests.catalog import Catalog, Item
 from gitops.manifests.desired import DEFAULT_NETWORK
 from gitops.manifests.kinds.values import MAX_NAME
 from gitops.manifests.problems import Issue
-from gitops.manifests.text.construct import Path
+from gitops.manifests.text.fieldpath import Path
 from gitops.objects import labels
 
 if TYPE_CHECKING:

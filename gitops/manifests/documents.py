@@ -10,35 +10,27 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from gitops import errors
 from gitops.manifests import problems
+from gitops.manifests.ahead import Built
 from gitops.manifests.desired import Position
 from gitops.manifests.kinds import registry
 from gitops.manifests.kinds.base import API_VERSION, Manifest
 from gitops.manifests.problems import Issue
-from gitops.manifests.text import construct, graph
-from gitops.manifests.text.construct import Path
-from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, TextProblem
+from gitops.manifests.sourcetext import SourceText as SourceText
+from gitops.manifests.text.characters import TextProblem
+
+if TYPE_CHECKING:
+    from gitops.manifests.text.fieldpath import Path
+    from gitops.manifests.text.graph import Node
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceText:
-    """A manifest's text: of a file, or rendered from a template (lines are then those of the result)."""
-
-    name: str
-    text: str = field(repr=False)
-    """May hold a secret, as all that is made of it: none of it is shown by `repr`."""
-    is_rendered: bool = False
-    directory: str = ""
-    """The file's real directory: what relative paths in it start from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +53,8 @@ class Parsed:
 @functools.lru_cache(maxsize=2)
 def _roots(text: str) -> tuple[Node, ...]:
     """The documents' nodes. Two texts: a problem between objects has places in both of theirs."""
+    from gitops.manifests.text import graph  # with the parser, which a set that was parsed ahead doesn't need here
+
     return tuple(graph.compose(text))
 
 
@@ -75,9 +69,11 @@ class Positions(Mapping[str, tuple[int, int]]):
 
     def _all(self) -> dict[str, tuple[int, int]]:
         if self._found is None:
+            from gitops.manifests.text import construct
+
             self._found = {
                 problems.field_name(path): (at.start_mark.line + 1, at.start_mark.column + 1)
-                for path, at in walk(_roots(self._text)[self._index])
+                for path, at in construct.walk(_roots(self._text)[self._index])
             }
         return self._found
 
@@ -89,22 +85,6 @@ class Positions(Mapping[str, tuple[int, int]]):
 
     def __len__(self) -> int:
         return len(self._all())
-
-
-def walk(node: Node, path: Path = (), depth: int = 0) -> Iterator[tuple[Path, Node]]:
-    """Every written field below a node, with its key, or with the item of a list."""
-    if depth > graph.MAX_DEPTH:
-        return
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            if isinstance(key, ScalarNode):
-                below = (*path, key.value)
-                yield below, key
-                yield from walk(value, below, depth + 1)
-    elif not isinstance(node, ScalarNode):
-        for index, item in enumerate(node.value):
-            yield (*path, index), item
-            yield from walk(item, (*path, index), depth + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +118,12 @@ class Document:
 
     def problem(self, issue: Issue) -> errors.Problem:
         """An issue, pinned to its line."""
+        from gitops.manifests.text import construct, graph
+
         key, node, depth = construct.locate(self.root, issue.path)
         path = issue.path if issue.is_missing or issue.on_key else issue.path[:depth]
         at = key if key is not None and (issue.on_key or (issue.is_missing and depth < len(issue.path))) else node
-        if isinstance(at, ScalarNode) and at.value == "" and not at.style and key is not None:
+        if isinstance(at, graph.ScalarNode) and at.value == "" and not at.style and key is not None:
             at = key  # an empty value has no width: point at its key
         if issue.node is not None:
             at = issue.node
@@ -204,21 +186,32 @@ def parse_text(text: str) -> tuple[Parsed, ...]:
     return tuple(_parse(root) for root in _roots(text))
 
 
+def checked(built: Iterable[Built]) -> tuple[Parsed, ...]:
+    """The documents of a text that was parsed elsewhere."""
+    return tuple(_checked(line, column, data, ()) for line, column, data in built)
+
+
 def _parse(root: Node) -> Parsed:
+    from gitops.manifests.text import construct
+
     builder = construct.Builder()
     data = builder.build(root)
     issues = tuple(
         Issue(construct.path_of(root, item.node), item.reason, item.hint, on_key=True, node=item.node)
         for item in builder.problems
     )
+    return _checked(root.start_mark.line + 1, root.start_mark.column + 1, data, issues)
+
+
+def _checked(line: int, column: int, data: Any, issues: tuple[Issue, ...]) -> Parsed:
     kind, model = _text_at(data, "kind"), None
     if not issues and (frame := _frame(data)) is not None:
         issues = (frame,)
     if not issues:
         model, issues = check_model(registry.KINDS[kind](), data, kind, _text_at(data, "metadata", "naming"))
     return Parsed(
-        line=root.start_mark.line + 1,
-        column=root.start_mark.column + 1,
+        line=line,
+        column=column,
         kind=kind,
         name=_text_at(data, "metadata", "name"),
         stack=_text_at(data, "metadata", "stack"),

@@ -1,35 +1,31 @@
-"""From paths to a `DesiredSet`: find, read, render, parse, check, convert; all problems at once."""
+"""From texts to a `DesiredSet`: parse, check, convert; all problems at once. `gitops.manifests.reading` finds them."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from gitops import errors
-from gitops.manifests import checks, discovery, documents
+from gitops.manifests import checks, documents, reading
+from gitops.manifests.ahead import Ahead
 from gitops.manifests.catalog import Catalog, Item
 from gitops.manifests.compose import discovery as compose_discovery
 from gitops.manifests.desired import DEFAULT_NETWORK, Desired, DesiredSet, StackSettings
 from gitops.manifests.documents import Document, SourceText
 from gitops.manifests.memory import LoadMemory, Read
 from gitops.manifests.options import LoadOptions
-from gitops.manifests.problems import one_line
-from gitops.manifests.repository import Refused, Repository, root_of
-from gitops.manifests.templating.renderer import Renderer, TemplateProblem
-from gitops.manifests.text import graph
+from gitops.manifests.reading import ReadFile
+from gitops.manifests.repository import Refused, Repository
+from gitops.manifests.text.characters import TextProblem
 from gitops.objects import labels
 
 if TYPE_CHECKING:
     from gitops.manifests.compose import loading as compose
     from gitops.manifests.kinds.image import Image
     from gitops.manifests.kinds.stack import Stack
-
-MAX_FILE = 4 << 20
-"""Bytes of one manifest or template."""
 
 
 @dataclass(slots=True)
@@ -54,10 +50,9 @@ class _File:
         )
 
 
-def load(paths: Sequence[Path], options: LoadOptions, memory: LoadMemory) -> DesiredSet:
+def load(found: reading.Found, options: LoadOptions, memory: LoadMemory, ahead: Ahead) -> DesiredSet:
     """See `gitops.manifests.load`."""
-    repositories = _repositories(paths, options)
-    files = list(_read(repositories, options, memory))
+    files = _files(found, memory, ahead)
     environ = _environ(options)
     catalog = Catalog(options, dict(environ))
     catalog.is_incomplete = any(file.is_ours and not file.documents for file in files)
@@ -81,14 +76,14 @@ def load(paths: Sequence[Path], options: LoadOptions, memory: LoadMemory) -> Des
     if problems:
         raise errors.InvalidManifest(problems)
     digests: dict[str, str] = {}
-    for _, repository in repositories:
+    for _, repository in found.repositories:
         digests |= repository.read_digests
     return DesiredSet(
         objects=tuple(objects),
         stacks=_stacks(catalog, objects),
         files_read=digests,
         externals=tuple(externals),
-        directories=_directories(repositories, files),
+        directories=_directories(found.repositories, files),
         encrypted=tuple(catalog.encrypted),
         warnings=(*catalog.warnings, *(made.warnings if made else ())),
     )
@@ -120,10 +115,10 @@ class Rendered:
     warnings: tuple[errors.Problem, ...] = ()
 
 
-def render(paths: Sequence[Path], options: LoadOptions) -> Rendered:
+def render(found: reading.Found, options: LoadOptions) -> Rendered:
     """See `gitops.manifests.render`."""
     memory = LoadMemory()
-    files = list(_read(_repositories(paths, options), options, memory))
+    files = _files(found, memory, Ahead())
     problems = [problem for file in files for problem in file.problems if not file.documents]
     made = _compose(files, options, _environ(options), memory, keeps_data=True)
     if made is not None:
@@ -143,133 +138,37 @@ def _environ(options: LoadOptions) -> Mapping[str, str]:
     return options.environ if options.environ is not None else (os.environ if options.allow_host else {})
 
 
-def _repositories(paths: Sequence[Path], options: LoadOptions) -> list[tuple[Path, Repository]]:
-    """Each given path with what it may read. Names are shown relative to the path, or to what all have in common."""
-    real: list[Path] = []
-    for path in paths:
-        try:
-            real.append(Path(os.path.realpath(path, strict=True)))
-        except OSError as error:
-            raise errors.NotFound(f"no such file or directory: {path}") from error
-    directories = [path if path.is_dir() else path.parent for path in real]
-    shown_from = Path(os.path.commonpath(directories)) if directories else Path()
-    allowed = [Path(os.path.realpath(path)) for path in options.allow_host_paths]
-    found = []
-    for path in real:
-        root = Path(os.path.realpath(options.root)) if options.root else root_of(path)
-        found.append((path, Repository(root, shown_from, allowed)))
-    return found
+def _files(found: reading.Found, memory: LoadMemory, ahead: Ahead) -> list[_File]:
+    return [_file(file, memory, ahead) for file in found.files]
 
 
-def _read(repositories: Sequence[tuple[Path, Repository]], options: LoadOptions, memory: LoadMemory) -> Iterator[_File]:
-    seen: set[Path] = set()
-    for given, repository in repositories:
-        found = discovery.find(given, repository)
-        for name, refused in found.refused:
-            yield _broken(name, refused, given, repository)
-        named = list(_named(given, repository, options))
-        files = [(path, name) for path, name in dict.fromkeys((*named, *found.files)) if path not in seen]
-        seen.update(path for path, _ in files)
-        if any(discovery.is_template(name) for _, name in files):
-            read = _with_values(files, given, repository, options, memory)
-        else:
-            read = (_file(path, name, repository, None, memory) for path, name in files)
-        own = {given, *(path for path, _ in named)}
-        for file in read:
-            file.is_given = file.path in own
-            yield file
-
-
-def _named(given: Path, repository: Repository, options: LoadOptions) -> Iterator[tuple[Path, str]]:
-    """The Compose files that the user names, in their order, after the path if that is a file."""
-    if given.is_file():
-        yield given, repository.shown(given)
-    directory = given if given.is_dir() else given.parent
-    for name in options.compose_files:
-        try:
-            path = repository.resolve(str(directory), name, is_data=False)
-        except Refused as error:
-            raise errors.InvalidManifest([errors.Problem(name, 0, 0, "", error.reason, error.hint)]) from error
-        yield path, repository.shown(path)
-
-
-def _with_values(
-    files: Sequence[tuple[Path, str]], given: Path, repository: Repository, options: LoadOptions, memory: LoadMemory
-) -> Iterator[_File]:
-    from gitops.manifests.templating import values as template_values
-
-    directory = given if given.is_dir() else given.parent
+def _file(read: ReadFile, memory: LoadMemory, ahead: Ahead) -> _File:
+    file = _File(read.source, read.path, read.repository, is_given=read.is_given)
+    if isinstance(read.failure, Refused):
+        file.problems.append(errors.Problem(read.source.name, 0, 0, "", read.failure.reason, read.failure.hint))
+    elif isinstance(read.failure, errors.Problem):
+        file.problems.append(read.failure)
     try:
-        found = template_values.load(directory, options.env, options.sets, repository)
-    except template_values.ValuesProblems as error:
-        raise errors.InvalidManifest(error.problems) from error
-    with Renderer(found) as renderer:
-        for path, name in files:
-            yield _file(path, name, repository, renderer if discovery.is_template(name) else None, memory)
-
-
-def _broken(name: str, refused: Refused, path: Path, repository: Repository) -> _File:
-    problem = errors.Problem(name, 0, 0, "", refused.reason, refused.hint)
-    return _File(SourceText(name, "gitops/v1"), path, repository, problems=[problem])
-
-
-def _file(path: Path, name: str, repository: Repository, renderer: Renderer | None, memory: LoadMemory) -> _File:
-    try:
-        data = repository.read(path, MAX_FILE)
-    except Refused as error:
-        return _broken(name, error, path, repository)
-    file = _File(SourceText(name, "", directory=str(path.parent)), path, repository)
-    try:
-        if renderer is not None:
-            _read_template(file, graph.decode(data), renderer, memory)
-        else:
-            digest = repository.read_digests[repository.shown(path)]
-            _understand(file, memory.read(name, digest, lambda: _plain(file, graph.decode(data))))
-    except graph.TextProblem as error:
-        if not file.source.text:
-            file.source = SourceText(name, data.decode("utf-8", "replace"), directory=str(path.parent))
+        if isinstance(read.failure, TextProblem):
+            raise read.failure
+        if read.failure is None:
+            known = memory.read(read.source.name, read.digest, lambda: _understood(read, ahead))
+            file.is_compose = known.is_compose
+            file.documents = [Document(file.source, index, parsed) for index, parsed in enumerate(known.documents)]
+    except TextProblem as error:
         file.problems.append(documents.text_problem(file.source, error))
-    except TemplateProblem as error:
-        lines = file.source.text.split("\n")
-        line = lines[error.line - 1] if 0 < error.line <= len(lines) else ""
-        width = len(line.strip())
-        column = len(line) - len(line.lstrip()) + 1
-        file.problems.append(
-            errors.Problem(
-                name, error.line, column, "", one_line(f"template: {error.reason}"), error.hint, line, max(width, 1)
-            )
-        )
     for document in file.documents:
         file.problems += document.problems()
     return file
 
 
-def _read_template(file: _File, text: str, renderer: Renderer, memory: LoadMemory) -> None:
-    """What a template renders to, from its text; the file has that text until it is rendered."""
-    file.source = replace(file.source, text=text)
-    rendered = renderer.render(text)
-    file.source = replace(file.source, text=rendered, is_rendered=True)
-    digest = hashlib.sha256(rendered.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def read() -> Read:
-        graph.check(rendered)
-        return _plain(file, rendered)
-
-    _understand(file, memory.read(file.source.name, digest, read))
-
-
-def _plain(file: _File, text: str) -> Read:
-    """What is in a text; the file has it then, so that what is wrong with it can be shown."""
-    file.source = replace(file.source, text=text)
+def _understood(read: ReadFile, ahead: Ahead) -> Read:
+    """What is in a text."""
+    text = read.source.text
     if compose_discovery.looks_like(text):
         return Read(text, is_compose=True)
-    return Read(text, documents.parse_text(text))
-
-
-def _understand(file: _File, found: Read) -> None:
-    file.source = replace(file.source, text=found.text)
-    file.is_compose = found.is_compose
-    file.documents = [Document(file.source, index, parsed) for index, parsed in enumerate(found.documents)]
+    built = ahead.take(read.digest)
+    return Read(text, documents.parse_text(text) if built is None else documents.checked(built))
 
 
 def _is_data(file: _File) -> bool:

@@ -58,6 +58,11 @@ class LoadMemory:
             yield
             self.services.keep()
 
+    def text(self, digest: str) -> str | None:
+        """The text of the bytes that have this SHA-256, in hex, if they were read before."""
+        found = self._texts.get(digest)
+        return None if found is None else found.text
+
     def read(self, name: str, digest: str, make: Callable[[], Read]) -> Read:
         """What is in the file that is called `name` and whose bytes have this SHA-256: `make` reads it where it is new.
 

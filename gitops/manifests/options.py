@@ -39,3 +39,5 @@ class LoadOptions:
     """Files of variables for Compose files, in place of the `.env` beside each, where they are looked for too."""
     project_name: str = ""
     """The stack of Compose files, in place of what they say and of their directory's name."""
+    only_checks: bool = False
+    """Whether the set is only asked whether it is valid: services are then left without canonical form and hash."""

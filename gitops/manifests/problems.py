@@ -5,14 +5,17 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from gitops.manifests.kinds import findings
 from gitops.manifests.kinds.base import Model
-from gitops.manifests.text.construct import Path
-from gitops.manifests.text.graph import Node
+from gitops.manifests.text.characters import one_line as one_line
+from gitops.manifests.text.fieldpath import Path
+
+if TYPE_CHECKING:
+    from gitops.manifests.text.graph import Node
 
 _EXTENSION = "x-"
 _MAX_KEY = 100
@@ -44,13 +47,6 @@ def field_name(path: Path) -> str:
         else:
             text += f".{part}" if text else part
     return text
-
-
-def one_line(text: str) -> str:
-    """A message without line breaks and control characters, whatever of a file is repeated in it."""
-    if text.isprintable():
-        return text
-    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
 
 
 def extensions(error: ValidationError) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from gitops.client.endpoint import Endpoint
 from gitops.client.transport import Transport
 from gitops.engine.events import EventBus
 from gitops.manifests import DesiredSet
+from gitops.objects import base, system
 from gitops.objects.network import NetworkCreate
 from gitops.objects.service import ServiceSpec
 from gitops.reconciler import source
@@ -58,20 +60,20 @@ class _Counting(Transport):
         return [call for call in self.calls if call[0] not in ("GET", "HEAD")]
 
 
+class _Client(EngineClient):
+    """Knows what time it is without asking a host that isn't there."""
+
+    async def info(self) -> system.SystemInfo:
+        return system.SystemInfo(system_time=base.format_time(time.time_ns()))
+
+
 class _Hosted:
     """An engine's part of the API: nothing on the host."""
 
     def __init__(self) -> None:
         nothing = SimpleNamespace(list=lambda *_, **__: [])
         self.events = EventBus()
-        self.networks = self.volumes = self.images = self.containers = nothing
-        self.config = SimpleNamespace(
-            data_root="/", instance="test", local_pools=(), insecure_registries=(), registry_mirrors=()
-        )
-        self.id = "test"
-
-    def warnings(self) -> list[str]:
-        return []
+        self.networks = self.volumes = self.images = nothing
 
     async def components(self) -> dict[str, str]:
         return {}
@@ -106,7 +108,7 @@ def control(store: MemoryStore) -> Control:
 @pytest.fixture
 async def transport(tmp_path: Path, store: MemoryStore, control: Control) -> AsyncIterator[_Counting]:
     hosted: Any = _Hosted()
-    node: Any = SimpleNamespace(state="active", control=control, store=store, info=dict)
+    node: Any = SimpleNamespace(state="active", control=control, store=store)
     host = f"unix://{tmp_path}/api.sock"
     serving = await server.serve(hosted, node, listeners.bind([host], "no-such-group"))
     yield _Counting(endpoint.resolve(host))
@@ -121,7 +123,7 @@ async def test_a_pass_that_finds_nothing_to_do_writes_nothing(
     lay_out(path)
     options = Options(manifests.LoadOptions(secret_key=b"key"))
     await declare(control, manifests.load(path, options.load))
-    async with EngineClient(transport) as client:
+    async with _Client(transport) as client:
         client.keep_listings()
         reconciler = Reconciler(client, options)
         first = await reconciler.prepare(source.of_path(path))
@@ -160,7 +162,7 @@ async def test_what_somebody_changes_behind_a_watch_is_seen_by_the_next_pass(
     (path / "services.yaml").write_text(SERVICE.format(number=1, port=80) + "---\n" + SERVICE.format(number=2, port=81))
     options = Options(manifests.LoadOptions(secret_key=b"key"))
     await declare(control, manifests.load(path, options.load))
-    async with EngineClient(transport) as client:
+    async with _Client(transport) as client:
         client.keep_listings()
         reconciler = Reconciler(client, options)
         for _ in range(3):

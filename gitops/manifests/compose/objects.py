@@ -128,7 +128,7 @@ class Places(Mapping[str, tuple[int, int]]):
         if depth < len(document.base):
             return
         back = {place: path for path, place in document.moves.items() if place}
-        for path, at in documents.walk(node):
+        for path, at in construct.walk(node):
             if project.weave.owner(at).name != document.source.name:
                 continue
             for length in range(len(path), 0, -1):

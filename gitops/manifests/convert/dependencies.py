@@ -13,7 +13,9 @@ from gitops.manifests.catalog import Catalog, Item
 from gitops.manifests.desired import Dependency, Desired
 from gitops.manifests.kinds.service import ServiceSpec
 from gitops.manifests.problems import Issue
-from gitops.manifests.text.construct import Path
+from gitops.manifests.text.fieldpath import Path
+from gitops.objects import defaults
+from gitops.objects import service as objects
 
 
 def resolve(catalog: Catalog, item: Item, spec: ServiceSpec) -> tuple[Dependency, ...]:
@@ -82,7 +84,10 @@ def warn_of_endless(catalog: Catalog, services: Sequence[tuple[Item, Desired]]) 
 
 
 def _starts_again(desired: Desired) -> bool:
-    return bool(desired.canonical["deploy"]["restart_policy"]["condition"] == "any")
+    spec = desired.spec
+    assert isinstance(spec, objects.ServiceSpec)
+    is_job = spec.mode.replicated_job is not None or spec.mode.global_job is not None
+    return not is_job and defaults.restart_policy(spec.task_template.restart_policy).condition == "any"
 
 
 def _cycles(by_name: dict[str, tuple[Item, Desired]], start: str, done: set[str]) -> Iterator[list[str]]:

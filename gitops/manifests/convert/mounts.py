@@ -14,7 +14,7 @@ from gitops.manifests.kinds import values
 from gitops.manifests.kinds.findings import found_by, problem
 from gitops.manifests.kinds.service import ServiceSpec
 from gitops.manifests.problems import Issue
-from gitops.manifests.text.construct import Path
+from gitops.manifests.text.fieldpath import Path
 from gitops.objects import labels
 from gitops.objects.mount import BindOptions, Mount, TmpfsOptions, VolumeDriver, VolumeOptions
 from gitops.objects.service import ConfigReference, FileTarget, SecretReference

@@ -15,7 +15,7 @@ from gitops.manifests.desired import DEFAULT_NETWORK, Desired
 from gitops.manifests.kinds import deploy as deploy_kind
 from gitops.manifests.kinds import service as kind
 from gitops.manifests.problems import Issue
-from gitops.manifests.text.construct import Path
+from gitops.manifests.text.fieldpath import Path
 from gitops.objects import defaults, labels, placeholders
 from gitops.objects.service import (
     ContainerSpec,
@@ -79,10 +79,16 @@ def convert(catalog: Catalog, item: Item) -> Desired:
         endpoint_spec=_endpoint(catalog, item, spec, deploy),
     )
     _check_placeholders(catalog, item, container, service.labels)
+    form, digest = ({}, "") if catalog.options.only_checks else _canonical(service)
+    return desired(item, service, form, digest, tuple(dict.fromkeys(needs)), waits, deploy.deadline)
+
+
+def _canonical(service: ServiceSpec) -> tuple[canonical.Canonical, str]:
+    """The canonical form and its hash, which becomes a label."""
     form = canonical.service(service)
     digest = canonical.digest(form)
     service.labels[labels.HASH] = digest
-    return desired(item, service, form, digest, tuple(dict.fromkeys(needs)), waits, deploy.deadline)
+    return form, digest
 
 
 def _check_placeholders(catalog: Catalog, item: Item, container: ContainerSpec, known: dict[str, str]) -> None:

@@ -7,17 +7,17 @@ costs nothing until somebody walks through it, so the bound counts what a walk w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gitops.manifests.text import scalars
-from gitops.manifests.text.graph import MappingNode, Node, ScalarNode, SequenceNode
+from gitops.manifests.text.fieldpath import Path as Path
+from gitops.manifests.text.graph import MAX_DEPTH, MappingNode, Node, ScalarNode, SequenceNode
 
 MAX_EXPANSION = 50_000
 """Nodes that aliases may stand for in one document."""
 
-Path = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _MERGE = "<<"
 _PENDING = object()
@@ -180,6 +180,22 @@ def _merged(node: MappingNode, part: str | int) -> tuple[Node | None, Node] | No
                 if found is not None:
                     return found
     return None
+
+
+def walk(node: Node, path: Path = (), depth: int = 0) -> Iterator[tuple[Path, Node]]:
+    """Every written field below a node, with its key, or with the item of a list."""
+    if depth > MAX_DEPTH:
+        return
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if isinstance(key, ScalarNode):
+                below = (*path, key.value)
+                yield below, key
+                yield from walk(value, below, depth + 1)
+    elif not isinstance(node, ScalarNode):
+        for index, item in enumerate(node.value):
+            yield (*path, index), item
+            yield from walk(item, (*path, index), depth + 1)
 
 
 def path_of(root: Node, wanted: Node) -> Path:

@@ -20,6 +20,10 @@ import _ruamel_yaml as binding  # type: ignore[import-not-found]
 import msgspec
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from gitops.manifests.text.characters import TextProblem as TextProblem
+from gitops.manifests.text.characters import check as check
+from gitops.manifests.text.characters import decode as decode
+
 MAX_DEPTH = 64
 """Collections within collections. The deepest field of any kind is at 9."""
 
@@ -66,17 +70,8 @@ Node = ScalarNode | SequenceNode | MappingNode
 # The binding looks its classes up in its module, whose only user we are.
 binding.ScalarNode, binding.SequenceNode, binding.MappingNode = ScalarNode, SequenceNode, MappingNode
 
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _INNER = re.compile(r"(?<=[^\s,\[\]{}\"'])[:?](?=[^\s,\[\]{}])|(?<=[\s,\[])::?(?=[0-9A-Za-z])")
 _STAND_INS = "".join(map(chr, range(0xE100, 0xE140)))
-
-
-class TextProblem(Exception):
-    """A text is no YAML, or not one that we take; line and column from 0."""
-
-    def __init__(self, line: int, column: int, reason: str, hint: str = "", width: int = 1) -> None:
-        super().__init__(reason)
-        self.line, self.column, self.reason, self.hint, self.width = line, column, reason, hint, width
 
 
 class _Parser(binding.CParser):  # type: ignore[misc]
@@ -148,37 +143,6 @@ def flow_depth(text: str) -> int:
             return depth + count
         text, depth = _FLAT.sub("", text), depth + _FLAT_DEPTH
     return depth + text.count("[") + text.count("{")
-
-
-def decode(data: bytes) -> str:
-    """The text of a file.
-
-    Raises:
-        TextProblem: not UTF-8, or with characters that YAML forbids, NUL among them.
-    """
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise TextProblem(0, 0, "the file is UTF-16", "save it as UTF-8")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start].decode("utf-8-sig", "replace")
-        line, column = _at(before, len(before))
-        raise TextProblem(line, column, f"not UTF-8: byte 0x{data[error.start]:02x}", "save it as UTF-8") from error
-    check(text)
-    return text
-
-
-def check(text: str) -> None:
-    """Refuse what can't be in a YAML text.
-
-    Raises:
-        TextProblem: with characters that YAML forbids, NUL and halves of pairs among them.
-    """
-    if found := _FORBIDDEN.search(text):
-        line, column = _at(text, found.start())
-        code = ord(found.group())
-        name = "a NUL byte" if code == 0 else f"the control character U+{code:04X}"
-        raise TextProblem(line, column, f"{name} has no place in a YAML file", "remove it")
 
 
 def compose(text: str) -> list[Node]:
@@ -293,7 +257,3 @@ def _problem(error: YAMLError, text: str) -> TextProblem:
     if line >= len(lines) and lines:
         line, column = len(lines) - 1, max(len(lines[-1]) - 1, 0)
     return TextProblem(line, column, f"not YAML: {reason}", hint)
-
-
-def _at(text: str, offset: int) -> tuple[int, int]:
-    return text.count("\n", 0, offset), offset - (text.rfind("\n", 0, offset) + 1)
