@@ -20,7 +20,7 @@ T = TypeVar("T")
 Filters = dict[str, list[str]]
 
 _UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_SPAN_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
+_SPAN_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)")
 _SPAN = re.compile(rf"(?:{_SPAN_PART.pattern})+")
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2}(?::[0-9]{2})?))?")
 _FALSE = frozenset({"", "0", "no", "false", "none"})

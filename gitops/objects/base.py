@@ -87,7 +87,10 @@ def parse_duration(text: str) -> int:
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise errors.Invalid(f"{text[:40]!r} is not a duration: 30s and 1h30m are")
-    return sum(int(float(number) * _UNITS_NS[unit]) for number, unit in parts)
+    try:
+        return sum(int(float(number) * _UNITS_NS[unit]) for number, unit in parts)
+    except OverflowError as error:
+        raise errors.Invalid(f"{text[:40]!r}… is too long a duration") from error
 
 
 def parse_time(text: str) -> int:

@@ -293,7 +293,7 @@ _LOG_OPTIONS: dict[str, tuple[str, ...]] = {
     "tag": ("",),
 }
 """Docker's options, and the values of the others that change nothing."""
-_SIZE = re.compile(r"([0-9]+)([kKmMgG]?)[bB]?")
+_SIZE = re.compile(r"([0-9]{1,15})([kKmMgG]?)[bB]?")
 
 
 def log_limits(log: LogConfig) -> tuple[int, int]:
@@ -318,7 +318,7 @@ def log_limits(log: LogConfig) -> tuple[int, int]:
 
 
 def _parse_count(key: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit()) or int(value) < 1:
+    if not (value.isascii() and value.isdigit() and len(value) < 10) or int(value) < 1:
         raise errors.Invalid(f"{key} must be a number from 1 on, not {value!r}")
     return int(value)
 

@@ -15,7 +15,7 @@ from typing import Any
 from gitops import errors
 from gitops.objects.container import DeviceMapping, HostConfig, ThrottleDevice
 
-_RULE = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
+_RULE = re.compile(r"([acb]) ([0-9]{1,9}|\*):([0-9]{1,9}|\*) ([rwm]{1,3})")
 _PERMISSIONS = re.compile(r"[rwm]{0,3}")
 
 

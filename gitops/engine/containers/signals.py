@@ -14,10 +14,11 @@ def parse(text: str) -> int:
         errors.Invalid: there is no such signal.
     """
     name = text.strip().upper().removeprefix("SIG")
-    if name.isascii() and name.isdigit() and 1 <= int(name) <= signal.SIGRTMAX:
+    # Three digits are enough; Python refuses to read some thousands of them.
+    if name.isascii() and name.isdigit() and len(name) <= 3 and 1 <= int(name) <= signal.SIGRTMAX:
         return int(name)
     base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
-    if sign and base in ("RTMIN", "RTMAX") and offset.isascii() and offset.isdigit():
+    if sign and base in ("RTMIN", "RTMAX") and offset.isascii() and offset.isdigit() and len(offset) <= 3:
         number = getattr(signal, f"SIG{base}") + (int(offset) if sign == "+" else -int(offset))
         if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
             return int(number)

@@ -45,6 +45,8 @@ class Saver:
                 yield writing
             finally:
                 await asyncio.wait([writing])
+                # Who waits for it is told. Where the client went away, nobody is left to be, and it is no failure.
+                writing.cancelled() or writing.exception()
 
     def image(self, image_id: str, names: Sequence[str] = ()) -> archive.ArchivedImage:
         """An image with its layers as they lie in the store.

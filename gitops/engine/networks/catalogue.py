@@ -281,6 +281,6 @@ def _boolean(options: Mapping[str, str], key: str) -> bool:
 
 def _mtu(options: Mapping[str, str], default: int = _DEFAULT_MTU) -> int:
     text = options.get(_MTU, str(default))
-    if not text.isdecimal() or not 68 <= int(text) <= 65535:
+    if not text.isdecimal() or len(text) > 5 or not 68 <= int(text) <= 65535:
         raise errors.Invalid(f"invalid value {text!r} of option {_MTU}: a number from 68 to 65535 is wanted")
     return int(text)

@@ -37,7 +37,7 @@ def parse_address(text: str, what: str) -> Address:
     """An IPv4 address with or without a length. Raises errors.Invalid, errors.Unsupported for IPv6."""
     bare, has_length, length = text.partition("/")
     try:
-        if has_length and not (length.isascii() and length.isdigit() and int(length) <= 32):
+        if has_length and not (length.isascii() and length.isdigit() and len(length) <= 2 and int(length) <= 32):
             raise ValueError(length)
         return Address(bare)
     except ValueError as error:
