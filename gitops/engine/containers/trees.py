@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from gitops import errors
 from gitops.engine import diskusage
@@ -93,6 +93,7 @@ class Trees:
             future.add_done_callback(lambda _: _close(output))
             done = asyncio.wrap_future(future)
             done.add_done_callback(lambda _: _answer(seen, None))
+            done.add_done_callback(_take_note)
             found = await seen
             with _explained(name, path):
                 if found is None:
@@ -202,7 +203,9 @@ class Trees:
                 yield future
             finally:
                 # What is mounted for it may be released only when nobody reads there any more.
-                await asyncio.wait([asyncio.wrap_future(future)])
+                ending = asyncio.wrap_future(future)
+                ending.add_done_callback(_take_note)
+                await asyncio.wait([ending])
 
     @asynccontextmanager
     async def _parts(
@@ -263,6 +266,12 @@ class _explained:
 def _answer(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)
+
+
+def _take_note(future: asyncio.Future[Any]) -> None:
+    """Who waits for it is told; where the client went away, which is no failure, nobody is left to be."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _close(output: BinaryIO) -> None:

@@ -41,12 +41,11 @@ class Saver:
                 row = self._store.image(image_id)
                 lease([*row.blobs, *(self._held(layer).digest for layer in row.layers)])
             writing = asyncio.ensure_future(asyncio.to_thread(write))
+            writing.add_done_callback(_take_note)
             try:
                 yield writing
             finally:
                 await asyncio.wait([writing])
-                # Who waits for it is told. Where the client went away, nobody is left to be, and it is no failure.
-                writing.cancelled() or writing.exception()
 
     def image(self, image_id: str, names: Sequence[str] = ()) -> archive.ArchivedImage:
         """An image with its layers as they lie in the store.
@@ -78,6 +77,12 @@ class Saver:
         return blob.LayerBlob(
             layer.size, layer.media_type, layer.diff_id, layer.digest, path, 0, lambda: cast(BinaryIO, path.open("rb"))
         )
+
+
+def _take_note(writing: asyncio.Future[None]) -> None:
+    """Who waits for it is told; where the client went away, which is no failure, nobody is left to be."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 def make_manifest(image_id: str, config: bytes, layers: Sequence[records.Layer]) -> bytes:
