@@ -105,6 +105,7 @@ class NetworkCreate(Wire, frozen=True):
     attachable: bool = False
     ingress: bool = False
     config_only: bool = False
+    config_from: ConfigFrom | None = None
     enable_ipv4: bool | None = msgspec.field(name="EnableIPv4", default=None)
     enable_ipv6: bool | None = msgspec.field(name="EnableIPv6", default=None)
     ipam: IPAM | None = msgspec.field(name="IPAM", default=None)

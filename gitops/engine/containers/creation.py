@@ -343,12 +343,20 @@ def parse_port(text: str) -> tuple[int, str]:
     return int(match[1]), match[2] or "tcp"
 
 
-def parse_host_port(text: str) -> int:
-    """The host's port of a binding; "" and 0 ask for a free one.
+def parse_host_port(text: str) -> tuple[int, int]:
+    """The host's port of a binding, and the last one of a range (0 for none); "" and 0 ask for a free one.
 
     Raises:
         errors.Invalid: no port.
     """
-    if text and not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+    first, is_range, last = text.partition("-")
+    numbers = [_host_port(text, first), _host_port(text, last) if is_range else 0]
+    if is_range and not 0 < numbers[0] <= numbers[1]:
         raise errors.Invalid(f"invalid port specification: {text!r}")
-    return int(text or 0)
+    return numbers[0], numbers[1]
+
+
+def _host_port(text: str, part: str) -> int:
+    if part and not (part.isascii() and part.isdigit() and len(part) <= 5 and int(part) <= 65535):
+        raise errors.Invalid(f"invalid port specification: {text!r}")
+    return int(part or 0)

@@ -428,8 +428,8 @@ def published_ports(record: ContainerRecord) -> list[net.PublishedPort]:
     for port, places in bindings.items():
         number, protocol = creation.parse_port(port)
         for place in places or [PortBinding()]:
-            host_port = creation.parse_host_port(place.host_port)
-            wanted.append(net.PublishedPort(number, protocol, host_port, place.host_ip))
+            first, last = creation.parse_host_port(place.host_port)
+            wanted.append(net.PublishedPort(number, protocol, first, place.host_ip, last))
     return wanted
 
 

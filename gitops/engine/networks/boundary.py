@@ -58,6 +58,8 @@ class PublishedPort:
     host_port: int = 0
     host_ip: str = ""
     """"" or 0.0.0.0 for every IPv4 address of the host, loopback included."""
+    last_host_port: int = 0
+    """The last one of a range, of which the first port that is free is taken; 0 for `host_port` alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,7 @@ class Catalogue:
             raise errors.Invalid("a network of scope swarm needs the driver overlay")
         for wrong, what in (
             (body.config_only, "ConfigOnly"),
+            (bool(body.config_from and body.config_from.network), "ConfigFrom"),
             (bool(body.enable_ipv6), "EnableIPv6"),
             (body.enable_ipv4 is False, "EnableIPv4=false"),
         ):

@@ -69,7 +69,7 @@ class Publishing:
         try:
             for binding in bindings:
                 wanted = check(binding, default_ip)
-                claim = self._reservations.take(_claim(wanted))
+                claim = self._take_one(wanted)
                 taken.append(_numbered(wanted, claim))
         except (Taken, errors.GitopsError) as error:
             self.release(taken)
@@ -79,6 +79,16 @@ class Publishing:
                 ) from error
             raise
         return taken
+
+    def _take_one(self, wanted: PublishedPort) -> Claim:
+        """The port, or the first of its range that is free."""
+        last = max(wanted.host_port, wanted.last_host_port)
+        for number in range(wanted.host_port, last):
+            try:
+                return self._reservations.take(Claim(wanted.protocol, number, wanted.host_ip))
+            except (Taken, errors.Conflict):
+                continue
+        return self._reservations.take(Claim(wanted.protocol, last, wanted.host_ip))
 
     def release(self, published: Iterable[PublishedPort]) -> None:
         """Free ports of a container."""
@@ -156,12 +166,15 @@ def check(binding: PublishedPort, default_ip: str = "") -> PublishedPort:
         raise errors.Invalid(f"invalid container port {binding.container_port}: 1 to 65535 is wanted")
     if not 0 <= binding.host_port <= 65535:
         raise errors.Invalid(f"invalid host port {binding.host_port}: 0 to 65535 is wanted")
+    if binding.last_host_port and not binding.host_port <= binding.last_host_port <= 65535:
+        raise errors.Invalid(f"invalid range of host ports {binding.host_port}-{binding.last_host_port}")
     text = binding.host_ip or default_ip
     host_ip = str(ipam.parse_address(text, "host address")) if text else ""
     return PublishedPort(
         container_port=binding.container_port,
         protocol=binding.protocol,
         host_port=binding.host_port,
+        last_host_port=binding.last_host_port,
         host_ip="" if host_ip == "0.0.0.0" else host_ip,
     )
 
@@ -184,7 +197,7 @@ def _check_protocol(protocol: str) -> None:
 
 
 def _numbered(port: PublishedPort, claim: Claim) -> PublishedPort:
-    return PublishedPort(port.container_port, port.protocol, claim.number, port.host_ip)
+    return PublishedPort(port.container_port, port.protocol, claim.number, host_ip=port.host_ip)
 
 
 def _claim(port: PublishedPort) -> Claim:

@@ -302,3 +302,12 @@ def test_an_exposed_port_of_an_image_may_be_written_in_capitals() -> None:
 def test_no_nonsense_is_a_signal(text: str) -> None:
     with pytest.raises(errors.Invalid, match="invalid signal"):
         signals.parse(text)
+
+
+def test_a_host_port_is_a_number_or_a_range() -> None:
+    assert creation.parse_host_port("") == (0, 0)
+    assert creation.parse_host_port("80") == (80, 0)
+    assert creation.parse_host_port("8000-8010") == (8000, 8010)
+    for wrong in ("x", "8010-8000", "0-7", "1-", "-1", "70000", "1-70000"):
+        with pytest.raises(errors.Invalid, match="invalid port specification"):
+            creation.parse_host_port(wrong)
