@@ -17,7 +17,6 @@ from gitops.objects import placeholders
 _HOST_CONFIG: dict[str, tuple[Any, ...]] = {
     "Cgroup": (),
     "CgroupParent": (),
-    "Links": (),
     "VolumeDriver": ("local",),
     "DeviceRequests": (),
     "CpuRealtimePeriod": (),
@@ -25,8 +24,8 @@ _HOST_CONFIG: dict[str, tuple[Any, ...]] = {
     "KernelMemory": (),
     "KernelMemoryTCP": (),
     "StorageOpt": (),
+    "Isolation": ("default",),
 }
-_HINTS = {"Links": "put both containers on a network of your own, where they find each other by name"}
 _CONFIG = ("OnBuild", "Shell", "ArgsEscaped")
 _RUNTIMES = ("crun",)
 
@@ -47,8 +46,7 @@ def check_container(data: bytes) -> None:
     for name, accepted in _HOST_CONFIG.items():
         value = host.get(name)
         if value and value not in accepted:
-            hint = f": {_HINTS[name]}" if name in _HINTS else ""
-            raise errors.Unsupported(f"HostConfig.{name} is not supported by this engine{hint}")
+            raise errors.Unsupported(f"HostConfig.{name} is not supported by this engine")
     runtime = host.get("Runtime")
     if runtime and runtime not in _RUNTIMES:
         raise errors.Invalid(f"unknown or invalid runtime name: {runtime}")

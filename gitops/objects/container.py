@@ -112,6 +112,7 @@ class HostConfig(Full, frozen=True):
     pids_limit: int | None = None
     ulimits: list[Ulimit] | None = None
     init: bool | None = None
+    links: list[str] | None = None
     mounts: list[Mount] | None = None
     annotations: dict[str, str] | None = None
     volumes_from: list[str] | None = None

@@ -14,7 +14,7 @@ def _body(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("CgroupParent", "/x"), ("DeviceRequests", [{"Count": -1}]), ("Links", ["a:b"])]
+    ("name", "value"), [("CgroupParent", "/x"), ("DeviceRequests", [{"Count": -1}]), ("Isolation", "process")]
 )
 def test_what_is_not_supported_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(errors.Unsupported, match=name):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gitops import errors
-from gitops.engine.containers import creation, hostfiles, launcher, record, sharing
+from gitops.engine.containers import creation, hostfiles, places, record, sharing
 from gitops.engine.containers.container import Container
+from gitops.engine.containers.launcher import Launcher
 from gitops.engine.containers.record import ContainerRecord
 from gitops.engine.networks import NetworkService, Sandbox
 from gitops.objects.container import EndpointSettings
@@ -19,13 +20,13 @@ class Connecting:
     def __init__(
         self,
         find: Callable[[str], Container],
-        starting: launcher.Launcher,
+        launcher: Launcher,
         networks: NetworkService,
         save: Callable[..., None],
     ) -> None:
         """`save` stores changes of a container's record, and shows them."""
         self._find = find
-        self._launcher = starting
+        self._launcher = launcher
         self._networks = networks
         self._save = save
 
@@ -46,7 +47,7 @@ class Connecting:
                 raise errors.Denied(f"endpoint with name {now.short_name} already exists in network {wanted.name}")
             changes: dict[str, object] = {"endpoints": {**now.endpoints, wanted.name: settings}}
             if now.is_alive and now.sandbox:
-                sandbox = await self._networks.connect(now.id, launcher.attachment(wanted.name, settings))
+                sandbox = await self._networks.connect(now.id, places.attachment(wanted.name, settings))
                 changes["attached"] = dict(sandbox.endpoints)
                 self._name_in_hosts(now, sandbox)
             self._save(container, **changes)

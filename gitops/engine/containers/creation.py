@@ -152,12 +152,17 @@ def endpoint_requests(host: HostConfig, body: ContainerCreate) -> dict[str, Endp
     """The networks to join with what was asked for on each; the one of the network mode comes first."""
     asked = dict((body.networking_config and body.networking_config.endpoints_config) or {})
     mode = host.network_mode
-    mac = body.mac_address
+    mac, links = body.mac_address, host.links or []
     if mode in ("host", "none") or sharing.donor(mode):
         if set(asked) - {mode}:
             raise errors.Invalid(f"conflicting options: network mode {mode} and networks {', '.join(sorted(asked))}")
         if mode != "none" and (mac or any(place.mac_address for place in asked.values())):
             raise errors.Invalid("conflicting options: mac-address and the network mode")
+        if links and mode != "none":
+            kind = "host type networking" if mode == "host" else "container type network"
+            raise errors.Invalid(
+                f"conflicting options: {kind} can't be used with links. This would result in undefined behavior"
+            )
         return {}
     if mode != "bridge" or "bridge" in asked or not asked:
         first = asked.pop(mode, None) or EndpointSettings()
@@ -167,15 +172,36 @@ def endpoint_requests(host: HostConfig, body: ContainerCreate) -> dict[str, Endp
         if asked[main].mac_address not in ("", mac):
             raise errors.Invalid("the container-wide MAC address must match the endpoint-specific MAC address")
         asked[main] = msgspec.structs.replace(asked[main], mac_address=mac)
+    if links:
+        # Older clients say it of the container only.
+        main = next(iter(asked))
+        asked[main] = msgspec.structs.replace(asked[main], links=asked[main].links or links)
     for name, settings in asked.items():
         check_endpoint(name, settings)
     return asked
 
 
+def parse_link(text: str) -> tuple[str, str]:
+    """`NAME[:ALIAS]` as the alias, and the container that it is for.
+
+    Raises:
+        errors.Invalid: it isn't of that form.
+    """
+    name, _, alias = text.partition(":")
+    name = name.removeprefix("/")
+    alias = alias.rpartition("/")[2] or name
+    if not name or text.count(":") > 1 or text.endswith(":"):
+        raise errors.Invalid(f"bad format for links: {text}")
+    # By its full id nobody is found by name.
+    return alias, name[:12] if re.fullmatch("[0-9a-f]{64}", name) else name
+
+
 def check_endpoint(network: str, settings: EndpointSettings) -> None:
     """Raises `errors.Invalid` or `errors.Unsupported` for what a place on a network can't have."""
-    if settings.links:
-        raise errors.Unsupported(f"links between containers are not supported by this engine: {LINK_HINT}")
+    for link in settings.links or ():
+        parse_link(link)
+    if settings.links and network == "bridge":
+        raise errors.Unsupported(f"links on the default bridge are not supported by this engine: {LINK_HINT}")
     if settings.driver_opts:
         raise errors.Unsupported(f"driver options of a place on network {network} are not supported by this engine")
     wanted = settings.ipam_config

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from gitops import errors
 from gitops.config import EngineConfig
 from gitops.engine import mountinfo
@@ -31,6 +29,7 @@ from gitops.engine.containers import (
     devices,
     host,
     hostfiles,
+    places,
     processes,
     rootfs,
     sharing,
@@ -42,8 +41,7 @@ from gitops.engine.containers.boundary import Images
 from gitops.engine.containers.cgroups import Groups
 from gitops.engine.containers.injected import InjectedFiles
 from gitops.engine.containers.logs import LOG_NAME
-from gitops.engine.containers.record import ContainerRecord, MountRecord, Run, replace
-from gitops.engine.containers.resources import HostLimits
+from gitops.engine.containers.record import ContainerRecord, Run
 from gitops.engine.containers.runtime import Launch, Runtime
 from gitops.engine.containers.seccomp import SeccompCache
 from gitops.engine.volumes import VolumeService
@@ -165,7 +163,7 @@ class Launcher:
         if record.host_config.privileged:
             found = dataclasses.replace(found, nodes=[*await self.in_thread(host.all_devices), *found.nodes])
         around = dataclasses.replace(around, devices=found, joined=joined)
-        (bundle / "config.json").write_text(json.dumps(spec.build(_named(record, peer), around)))
+        (bundle / "config.json").write_text(json.dumps(spec.build(places.named(record, peer), around)))
         async with self.slots:
             pid = await self._runtime.create(self._conmon(record))
         self._keep_seccomp(record.id, around, seccomp_key)
@@ -187,10 +185,10 @@ class Launcher:
         if mode == "none":
             return "", None
         if sharing.donor(mode):
-            return _namespace(peer(sharing.donor(mode)), "net", "network"), None
+            return places.namespace(peer(sharing.donor(mode)), "net", "network"), None
         sandbox = await self._networks.create_sandbox(
             record.id,
-            [attachment(name, settings) for name, settings in record.endpoints.items()],
+            [places.attachment(name, settings) for name, settings in record.endpoints.items()],
             gateway_leg=record.gateway_leg,
             name=record.short_name,
             hostname=record.config.hostname,
@@ -212,7 +210,7 @@ class Launcher:
         if wanted.pid_mode == sharing.HOST:
             paths["pid"] = None
         elif sharing.donor(wanted.pid_mode):
-            paths["pid"] = _namespace(peer(sharing.donor(wanted.pid_mode)), "pid", "PID namespace")
+            paths["pid"] = places.namespace(peer(sharing.donor(wanted.pid_mode)), "pid", "PID namespace")
         if wanted.ipc_mode == sharing.HOST:
             paths["ipc"], shm = None, "/dev/shm"
         elif wanted.ipc_mode == sharing.SHAREABLE:
@@ -220,7 +218,7 @@ class Launcher:
             rootfs.mount_shm(Path(shm), wanted.shm_size)
         elif sharing.donor(wanted.ipc_mode):
             other = peer(sharing.donor(wanted.ipc_mode))
-            paths["ipc"] = _namespace(other, "ipc", "IPC namespace")
+            paths["ipc"] = places.namespace(other, "ipc", "IPC namespace")
             if other.host_config.ipc_mode != sharing.SHAREABLE:
                 raise errors.Invalid(
                     f"cannot join IPC namespace of container {other.id}: non-shareable IPC (hint: use "
@@ -262,7 +260,7 @@ class Launcher:
                 is_folder = source.is_dir()
                 binds.append(spec.Bind(str(source), mount.target, mount.read_only, is_recursive=is_folder))
             elif mount.type == "bind":
-                binds.append(_bind(mount, self.limits))
+                binds.append(places.bind(mount, self.limits))
         return identity, binds
 
     def _file_bind(self, record: ContainerRecord, number: int) -> spec.Bind:
@@ -360,7 +358,7 @@ class Launcher:
         )
 
     async def _publish(self, record: ContainerRecord, sandbox: net.Sandbox | None) -> dict[str, list[PortBinding]]:
-        wanted = published_ports(record)
+        wanted = places.published_ports(record)
         if not wanted or sandbox is None:
             return {}
         shown: dict[str, list[PortBinding]] = {}
@@ -416,81 +414,6 @@ class Launcher:
             await step
         except (errors.GitopsError, OSError) as error:
             logger.warning("container %s: cleaning up: %s", container[:12], error)
-
-
-def published_ports(record: ContainerRecord) -> list[net.PublishedPort]:
-    """The ports of the host that a container asks for."""
-    wanted: list[net.PublishedPort] = []
-    bindings = dict(record.host_config.port_bindings or {})
-    if record.host_config.publish_all_ports:
-        for port in record.config.exposed_ports or ():
-            bindings.setdefault(port, None)
-    for port, places in bindings.items():
-        number, protocol = creation.parse_port(port)
-        for place in places or [PortBinding()]:
-            first, last = creation.parse_host_port(place.host_port)
-            wanted.append(net.PublishedPort(number, protocol, first, place.host_ip, last))
-    return wanted
-
-
-def attachment(name: str, settings: EndpointSettings) -> net.Attachment:
-    """A container's place on a network as the networks take it."""
-    address = settings.ipam_config.ipv4_address if settings.ipam_config else ""
-    return net.Attachment(
-        network=name, address=address or None, aliases=tuple(settings.aliases or ()), mac=settings.mac_address
-    )
-
-
-def _named(record: ContainerRecord, peer: Callable[[str], ContainerRecord]) -> ContainerRecord:
-    """The record with the name that the host of its network has: another container, or this machine."""
-    donor = sharing.donor(record.host_config.network_mode)
-    if donor:
-        config = peer(donor).config
-        names = {"hostname": config.hostname, "domainname": config.domainname}
-    elif record.host_config.network_mode == sharing.HOST and not record.config.hostname:
-        names = {"hostname": os.uname().nodename}
-    else:
-        return record
-    return replace(record, config=msgspec.structs.replace(record.config, **names))
-
-
-def _namespace(other: ContainerRecord, kind: str, what: str) -> str:
-    """The path of another container's namespace.
-
-    Raises:
-        errors.Conflict: it doesn't run.
-    """
-    if not other.is_alive or other.run is None:
-        raise errors.Conflict(f"cannot join {what} of a non running container: {other.id}")
-    return f"/proc/{other.run.pid}/ns/{kind}"
-
-
-def _bind(mount: MountRecord, limits: HostLimits) -> spec.Bind:
-    source = Path(mount.source)
-    if not source.exists():
-        if not mount.makes_source:
-            raise errors.Invalid(
-                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
-            )
-        source.mkdir(parents=True, exist_ok=True)
-    is_recursive = mount.is_recursive and source.is_dir()
-    if mount.deep == "force" and not limits.has_recursive_read_only:
-        raise errors.Invalid("this kernel can't make a mount read-only with what is mounted below it")
-    propagation = mount.propagation or "rprivate"
-    _check_propagation(source, propagation)
-    is_deep = mount.deep != "off"
-    return spec.Bind(mount.source, mount.target, mount.read_only, is_recursive, propagation, is_deep)
-
-
-def _check_propagation(source: Path, wanted: str) -> None:
-    """Mounts go through a bind only where its source's mount lets them; raises `errors.Invalid` where it doesn't."""
-    if "private" in wanted:
-        return
-    point, ties = mountinfo.propagation(source)
-    if "shared" in wanted and "shared" not in ties:
-        raise errors.Invalid(f"path {source} is mounted on {point} but it is not a shared mount")
-    if "slave" in wanted and not ties & {"shared", "master"}:
-        raise errors.Invalid(f"path {source} is mounted on {point} but it is not a shared or slave mount")
 
 
 def _read(path: str) -> str:

@@ -22,6 +22,8 @@ class Attachment:
     """An address asked for (with or without `/length`); None takes the next free one."""
     aliases: tuple[str, ...] = ()
     """More names of this container on this network. Service names are not among them: `set_names` has those."""
+    nicknames: Mapping[str, str] = field(default_factory=dict)
+    """Names that only this container has for others, each with the other's name."""
     mac: str = ""
     """A link-layer address asked for; "" for the one that belongs to the address."""
 

@@ -113,11 +113,14 @@ class LegRecord(msgspec.Struct, frozen=True):
     link: str
     """The end in the sandbox: eth0, eth1, …"""
     aliases: tuple[str, ...] = ()
+    nicknames: dict[str, str] = {}
+    """Names that only this container has for others, each with the other's name."""
 
     def settings(self, network: NetworkRecord, names: tuple[str, ...], aliases: tuple[str, ...]) -> EndpointSettings:
         """As the API shows it in a container."""
         return EndpointSettings(
             aliases=list(aliases) or None,
+            links=[f"{name}:{nickname}" for nickname, name in self.nicknames.items()] or None,
             network_id=network.id,
             endpoint_id=self.endpoint_id,
             gateway="" if network.internal else network.gateway,

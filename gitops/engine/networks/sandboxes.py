@@ -300,6 +300,11 @@ class Sandboxes:
             tuple(leg.network_id for leg in record.legs if self._network(leg).has_names),
             record.nameservers,
             may_forward=self.way_out(record) is not None,
+            nicknames={
+                resolver.normal(nickname): resolver.normal(name)
+                for leg in record.legs
+                for nickname, name in leg.nicknames.items()
+            },
         )
 
     def _announce(self, record: SandboxRecord) -> None:
@@ -319,6 +324,7 @@ class Sandboxes:
             host_link=naming.veth(self._instance, endpoint_id),
             link=link,
             aliases=tuple(attachment.aliases),
+            nicknames=dict(attachment.nicknames),
         )
 
     def _new_group(self) -> int:

@@ -48,6 +48,9 @@ def test_a_running_container_joins_and_leaves_networks(loaded: Any) -> None:
     assert _places(loaded, "web") == {"one": "10.78.1.2", "two": "10.78.2.99"}
     for name in ("web", "nick", "10.78.2.99"):
         assert _inside(loaded, "ask", "wget", "-q", "-O-", f"http://{name}:8080/") == "app:1\n"
+    linked = ["run", "--rm", "--network", "two", "--link", "web:pet", "app:1", "wget", "-q", "-O-", "http://pet:8080/"]
+    assert loaded.docker(*linked) == "app:1\n"
+    assert _inside(loaded, "ask", "wget", "-q", "-O-", "-T", "2", "http://pet:8080/") == ""
     hosts = _inside(loaded, "web", "cat", "/etc/hosts")
     assert "10.78.1.2\t" in hosts and "10.78.2.99\t" in hosts
     (network,) = json.loads(loaded.docker("network", "inspect", "two"))

@@ -81,7 +81,7 @@ def test_limits_of_the_control_groups(loaded: Any) -> None:
         (("--cpus", "1", "--cpu-quota", "5000"), "Nano CPUs and CPU Quota cannot both be set"),
         (("-m", "5m"), "Minimum memory limit allowed is 6MB"),
         (("--runtime", "kata"), "unknown or invalid runtime name: kata"),
-        (("--link", "a:b"), "put both containers on a network of your own"),
+        (("--link", "a:b"), "put both on a network of your own"),
         (("--log-driver", "nope"), "logger: no log driver named 'nope' is registered"),
         (("--platform", "linux/arm64", "--pull", "never"), "does not match the specified platform"),
         (("--ip", "172.17.0.9"), "user specified IP address is supported on user defined networks only"),

@@ -145,8 +145,8 @@ def test_places_on_the_default_bridge_take_no_address_and_no_alias() -> None:
         creation.check_endpoint("bridge", EndpointSettings(ipam_config=IPAMEndpoint("172.17.0.9")))
     with pytest.raises(errors.Invalid, match="network-scoped alias"):
         creation.check_endpoint("bridge", EndpointSettings(aliases=["a"]))
-    with pytest.raises(errors.Unsupported, match="links between containers"):
-        creation.check_endpoint("net", EndpointSettings(links=["a:b"]))
+    with pytest.raises(errors.Unsupported, match="links on the default bridge"):
+        creation.check_endpoint("bridge", EndpointSettings(links=["a:b"]))
     with pytest.raises(errors.Invalid, match="invalid MAC address"):
         creation.check_endpoint("net", EndpointSettings(mac_address="x"))
 
@@ -179,3 +179,16 @@ def test_an_update_changes_what_it_names_and_no_more() -> None:
         updating.merged(HostConfig(cpu_quota=5000), HostConfig(nano_cpus=10**9))
     with pytest.raises(errors.Conflict, match="AutoRemove is enabled"):
         updating.merged(HostConfig(auto_remove=True), HostConfig(restart_policy=RestartPolicy("always")))
+
+
+def test_links_are_names_for_others_on_networks_of_one_s_own() -> None:
+    assert creation.parse_link("/db:database") == ("database", "db")
+    assert creation.parse_link("db") == ("db", "db")
+    assert creation.parse_link("a" * 64 + ":x") == ("x", "a" * 12)
+    for wrong in ("", ":x", "a:", "a:b:c"):
+        with pytest.raises(errors.Invalid, match="bad format for links"):
+            creation.parse_link(wrong)
+    host = HostConfig(network_mode="own", links=["db:database"])
+    assert creation.endpoint_requests(host, ContainerCreate())["own"].links == ["db:database"]
+    with pytest.raises(errors.Invalid, match="host type networking can't be used with links"):
+        creation.endpoint_requests(HostConfig(network_mode="host", links=["db"]), ContainerCreate())

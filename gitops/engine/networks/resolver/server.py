@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import random
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gitops.engine.networks.resolver import message
 from gitops.engine.networks.resolver.directory import Directory
@@ -33,6 +34,8 @@ class View:
     """Upstream servers of its own, in place of the host's."""
     may_forward: bool = True
     """False for a container without a way out: a question passed on would be one."""
+    nicknames: Mapping[str, str] = field(default_factory=dict)
+    """Names that only this sandbox knows, with those that they stand for."""
 
     def answer(self, query: Query, limit: int) -> bytes | None:
         """The answer from the directory in at most about `limit` bytes; None for a question to pass on."""
@@ -40,7 +43,7 @@ class View:
             return None
         if query.kind == message.PTR:
             return self._reverse(query)
-        found = self.directory.lookup(self.network_ids, query.name)
+        found = self.directory.lookup(self.network_ids, self.nicknames.get(query.name, query.name))
         if found is None:
             return None
         if query.kind not in (message.A, message.ANY) or not found:
