@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 @common.path_argument
 @common.values
 @common.host_option
-@common.take_over_option
-@common.allow_empty_option
-@common.deletions
-@common.timeout_option
-@common.on_failure_option
+@common.applying
 @common.ignore_suspend_option
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.option(
@@ -42,11 +38,6 @@ def apply(
     sets: tuple[str, ...],
     allowed: tuple[Path, ...],
     host: str | None,
-    take_over: bool,
-    allow_empty: bool,
-    timeout_s: float,
-    on_failure: str,
-    ignore_suspend: bool,
     yes: bool,
     place: Path | None,
     start_engine: bool,
@@ -61,11 +52,10 @@ def apply(
     from gitops.reconciler.reconcile import Reconciler
 
     kept = planfile.read(path) if path.is_file() else None
-    said = common.given_deletions()
+    words = common.said(*common.WORDS)
     if kept is not None:
-        said = {name: given or getattr(kept.given, name) for name, given in said.items()}
+        words = {name: given or getattr(kept.given, name) for name, given in words.items()}
         path, env, yes = place or kept.given.path, _same_values(kept, env, sets), True
-        take_over, allow_empty = kept.given.take_over, kept.given.allow_empty
     elif place is not None:
         raise errors.Invalid("--manifests goes with a kept plan: give PATH alone")
     load_options = common.load_options(env, sets, allowed)
@@ -73,9 +63,7 @@ def apply(
         load_options = replace(load_options, **kept.given.compose)
     manifests.load(common.existing(path), load_options)  # so that a mistake is told before an engine is started
     starting.ensure(host, start_engine=start_engine, yes=yes)
-    options = common.reconcile_options(
-        load_options, take_over, allow_empty, timeout_s, on_failure=on_failure, ignore_suspend=ignore_suspend, **said
-    )
+    options = common.reconcile_options(load_options, **words)
 
     async def prepare(client: EngineClient) -> Prepared:
         return await Reconciler(client, options).prepare(source.of_path(path))

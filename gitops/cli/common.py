@@ -81,24 +81,6 @@ def values(command: Command) -> Command:
     return command
 
 
-def deletions(command: Command) -> Command:
-    """Words without which a plan takes less away; `reconcile_options` and `given_deletions` have them."""
-    for name, text in (
-        ("--prune-volumes", "Also remove volumes that left the manifests and that nothing uses, with their data."),
-        ("--prune", "Remove what left the manifests though PATH is only a part of the stack's source."),
-        ("--allow-deletes", "Do it though more than half of a stack's objects would be deleted."),
-    ):
-        command = click.option(name, is_flag=True, callback=_keep, expose_value=False, help=text)(command)
-    return command
-
-
-def given_deletions() -> dict[str, bool]:
-    """Which of these words were said, by the names of the fields of `reconcile.Options`."""
-    context = click.get_current_context(silent=True)
-    given = context.meta if context is not None else {}
-    return {name: bool(given.get(f"gitops.{name}")) for name in ("allow_deletes", "prune", "prune_volumes")}
-
-
 host_option = click.option(
     "-H",
     "--host",
@@ -106,17 +88,6 @@ host_option = click.option(
     help="The engine: unix://PATH, tcp://HOST:PORT, ssh://USER@HOST or context://NAME; else GITOPS_HOST, else ours.",
 )
 path_argument = click.argument("path", type=click.Path(path_type=Path))
-take_over_option = click.option("--take-over", is_flag=True, help="Take a stack over from another source.")
-allow_empty_option = click.option("--allow-empty", is_flag=True, help="Do it though there are no manifests at all.")
-
-ignore_suspend_option = click.option("--ignore-suspend", is_flag=True, help="Do it though the stack is suspended.")
-on_failure_option = click.option(
-    "--on-failure",
-    type=click.Choice(["stop", "rollback"]),
-    default="stop",
-    show_default=True,
-    help="When a rollout fails: leave things as they are, or bring all back to the last healthy revision.",
-)
 
 
 class Seconds(click.ParamType[float]):
@@ -145,7 +116,12 @@ class Seconds(click.ParamType[float]):
         return sum(part * unit for part, unit in zip(parts, (3600, 60, 1, 0.001), strict=False))
 
 
-timeout_option = click.option(
+def _kept(*names: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option that `said` has, so that no command needs to pass it on."""
+    return click.option(*names, callback=_keep, expose_value=False, **attributes)
+
+
+timeout_option = _kept(
     "--timeout",
     "timeout_s",
     type=Seconds(),
@@ -154,6 +130,43 @@ timeout_option = click.option(
     metavar="TIME",
     help="How long each object may take whose manifest gives no deadline.",
 )
+ignore_suspend_option = _kept("--ignore-suspend", is_flag=True, help="Do it though the stack is suspended.")
+_on_failure_option = _kept(
+    "--on-failure",
+    type=click.Choice(["stop", "rollback"]),
+    default="stop",
+    show_default=True,
+    help="When a rollout fails: leave things as they are, or bring all back to the last healthy revision.",
+)
+
+WORDS = {
+    "take_over": "Take a stack over from another source.",
+    "allow_empty": "Do it though there are no manifests at all.",
+    "allow_deletes": "Do it though more than half of a stack's objects would be deleted.",
+    "prune": "Remove what left the manifests though PATH is only a part of the stack's source.",
+    "prune_volumes": "Also remove volumes that left the manifests and that nothing uses, with their data.",
+}
+"""Without these words a plan takes less away: fields of `reconcile.Options`."""
+_SAID = (*WORDS, "timeout_s", "on_failure", "ignore_suspend")
+
+
+def planning(command: Command) -> Command:
+    """Options of what plans: the words that let it take more away."""
+    for name, text in reversed(WORDS.items()):
+        command = _kept(f"--{name.replace('_', '-')}", name, is_flag=True, help=text)(command)
+    return command
+
+
+def applying(command: Command) -> Command:
+    """Options of what applies, by hand or again and again."""
+    return planning(timeout_option(_on_failure_option(command)))
+
+
+def said(*names: str) -> dict[str, Any]:
+    """What the command line says of a run: fields of `reconcile.Options` by name, of those that its command has."""
+    context = click.get_current_context(silent=True)
+    given = context.meta if context is not None else {}
+    return {name: given[f"gitops.{name}"] for name in names or _SAID if f"gitops.{name}" in given}
 
 
 def load_options(
@@ -205,15 +218,11 @@ def commit_options(env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -
     return manifests.LoadOptions(env=env, sets=sets, allow_host_paths=allowed, opens_sops=False, **compose_options())
 
 
-def reconcile_options(
-    load: LoadOptions, take_over: bool, allow_empty: bool, timeout_s: float = 600.0, **more: Any
-) -> Options:
-    """The options of a run; `more` are fields of `reconcile.Options` by name."""
+def reconcile_options(load: LoadOptions, **more: Any) -> Options:
+    """The options of a run, as the command line says; `more` are fields of `reconcile.Options` by name."""
     from gitops.reconciler import lease, reconcile
 
-    return reconcile.Options(
-        load, take_over, allow_empty, timeout_s, lease_s=lease.ttl_s(), **(given_deletions() | more)
-    )
+    return reconcile.Options(load, lease_s=lease.ttl_s(), **(said() | more))
 
 
 def existing(path: Path | None) -> Path:

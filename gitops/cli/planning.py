@@ -33,10 +33,10 @@ _REFUSED = 5
 @click.option("--hide-environment", "all_variables", is_flag=True, help="Leave out the value of every variable.")
 def snapshot(host: str | None, stacks: tuple[str, ...], all_variables: bool) -> None:
     """Print a picture of the engine's state, for diff --against: without secrets, and without what may be one."""
-    from gitops.reconciler import snapshot as snapshots
+    from gitops.reconciler import redacted
 
     async def run(client: EngineClient) -> dict[str, object]:
-        return await snapshots.take(client, stacks, all_variables=all_variables)
+        return await redacted.take(client, stacks, all_variables=all_variables)
 
     click.echo(json.dumps(common.with_client(host, run), indent=1, ensure_ascii=False))
 
@@ -45,9 +45,7 @@ def snapshot(host: str | None, stacks: tuple[str, ...], all_variables: bool) -> 
 @click.argument("places", nargs=-1, required=True, metavar="[OLD..NEW] PATH")
 @common.values
 @common.host_option
-@common.take_over_option
-@common.allow_empty_option
-@common.deletions
+@common.planning
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "markdown"]), default="text", help="How to print it."
 )
@@ -66,8 +64,6 @@ def diff(
     sets: tuple[str, ...],
     allowed: tuple[Path, ...],
     host: str | None,
-    take_over: bool,
-    allow_empty: bool,
     form: str,
     out: Path | None,
     against: Path | None,
@@ -83,19 +79,19 @@ def diff(
     if against is not None:
         if span or out or host:
             raise errors.Invalid("--against goes with a PATH alone: a snapshot stands in the place of an engine")
-        options = common.reconcile_options(_without_secrets(env, sets, allowed), take_over, allow_empty)
+        options = common.reconcile_options(_without_secrets(env, sets, allowed))
         return _against(against, common.existing(path), options, form)
     if span:
         return _between(span, common.existing(path), common.commit_options(env, sets, allowed), form)
-    options = common.reconcile_options(common.load_options(env, sets, allowed), take_over, allow_empty)
+    options = common.reconcile_options(common.load_options(env, sets, allowed))
 
     async def run(client: EngineClient) -> Prepared:
         return await Reconciler(client, options).prepare(source.of_path(common.existing(path)))
 
     prepared = common.with_client(host, run)
     if out is not None:
-        said, compose = common.given_deletions(), common.compose_options()
-        given = planfile.Given(path, env, planfile.names(sets), take_over, allow_empty, compose, **said)
+        words, compose = common.said(*common.WORDS), common.compose_options()
+        given = planfile.Given(path, env, planfile.names(sets), compose=compose, **words)
         planfile.write(out, prepared, given)
     common.tell_warnings(prepared.request.desired.warnings)
     click.echo(_printed(prepared, form, common.place(host)))

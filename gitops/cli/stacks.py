@@ -127,9 +127,7 @@ async def _recorded(client: EngineClient, stack: str) -> Record:
 @common.timeout_option
 @common.ignore_suspend_option
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
-def rollback(
-    stack: str, revision: int | None, host: str | None, timeout_s: float, ignore_suspend: bool, yes: bool
-) -> None:
+def rollback(stack: str, revision: int | None, host: str | None, yes: bool) -> None:
     """Bring STACK back to REVISION, or to the last healthy one before the present, images by digest included.
 
     The commit that it leads away from is held: watch doesn't apply it again until it changes, or gitops resume STACK.
@@ -137,9 +135,7 @@ def rollback(
     from gitops.cli import output
     from gitops.reconciler.reconcile import Prepared, Reconciler
 
-    options = common.reconcile_options(
-        common.load_options("", (), ()), False, False, timeout_s, ignore_suspend=ignore_suspend
-    )
+    options = common.reconcile_options(common.load_options("", (), ()))
 
     async def prepare(client: EngineClient) -> Prepared:
         return await Reconciler(client, options).prepare_rollback(stack, revision)

@@ -15,11 +15,7 @@ from gitops.cli import common
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @common.values
 @common.host_option
-@common.take_over_option
-@common.allow_empty_option
-@common.deletions
-@common.timeout_option
-@common.on_failure_option
+@common.applying
 @click.option("--repo", metavar="URL", help="Follow a git repository instead of a path: https, ssh or file.")
 @click.option("--ref", default="", metavar="REF", help="Branch, tag or commit; the default branch if not given.")
 @click.option("--path", "directory", default="", metavar="DIR", help="The directory of manifests in the repository.")
@@ -38,10 +34,6 @@ def watch(
     sets: tuple[str, ...],
     allowed: tuple[Path, ...],
     host: str | None,
-    take_over: bool,
-    allow_empty: bool,
-    timeout_s: float,
-    on_failure: str,
     repo: str | None,
     ref: str,
     directory: str,
@@ -58,10 +50,7 @@ def watch(
     if path is not None and (ref or directory):
         raise click.UsageError("--ref and --path go with --repo")
     load_options = common.load_options(env, sets, allowed, allow_host=repo is None)
-    reconcile = common.reconcile_options(
-        load_options, take_over, allow_empty, timeout_s, on_failure=on_failure, gives_way=True
-    )
-    options = WatchOptions(reconcile, interval_s, once)
+    options = WatchOptions(common.reconcile_options(load_options, gives_way=True), interval_s, once)
     origin = origins.RepositoryOrigin(repo, ref, directory) if repo else origins.PathOrigin(common.existing(path))
 
     def say(text: str) -> None:

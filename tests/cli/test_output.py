@@ -18,7 +18,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config
 from gitops.objects.service import Service, ServiceSpec
 from gitops.objects.task import Task
-from gitops.reconciler import planner, revisions, snapshot
+from gitops.reconciler import planner, redacted, revisions
 from gitops.reconciler.diff import HIDDEN, Cause, FieldChange
 from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, Refusal, ServiceForecast
 from gitops.reconciler.live import Live
@@ -227,7 +227,7 @@ def test_a_snapshot_is_as_its_schema_says() -> None:
         records={"app": Record("app", source="path:/site", images=("app:v1",))},
         revisions={"app": [Revision(head, Config(), revisions.encode(revisions.Body()))]},
     )
-    found = snapshot.made(seen, [ImageSummary("sha256:1", ["app:v1"], [], 0, 5)], "unix:///engine.sock", 1)
+    found = redacted.made(seen, [ImageSummary("sha256:1", ["app:v1"], [], 0, 5)], "unix:///engine.sock", 1)
     assert problems(found, schema, schema) == []
     assert problems(found | {"format_version": 2, "more": 1}, schema, schema) == ["format_version: 2", "more: unknown"]
 

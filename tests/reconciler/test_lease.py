@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gitops import errors
+from gitops.manifests import DesiredSet
 from gitops.objects import base
 from gitops.objects.base import Version
 from gitops.objects.secret import Config, ConfigSpec
 from gitops.objects.system import SystemInfo
-from gitops.reconciler import lease, record
+from gitops.reconciler import lease, planner, reconcile, record
+from gitops.reconciler.live import Live
+from gitops.reconciler.plan import Plan
+from gitops.reconciler.reconcile import Prepared
 from gitops.reconciler.record import Record
+from gitops.reconciler.source import Source
 
 START_NS = 1_800_000_000 * base.SECOND
 STEP_NS = 5 * base.SECOND
@@ -153,3 +159,36 @@ def test_a_time_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: s
     monkeypatch.setenv(lease.TTL_VARIABLE, text)
     with pytest.raises(errors.Invalid, match="seconds are wanted"):
         lease.ttl_s()
+
+
+def deletion(records: dict[str, Record]) -> Prepared:
+    request = planner.Request(DesiredSet((), {}, {}), {}, frozenset({"app"}))
+    return Prepared(Source("", Path()), "", request, Live(records=records), Plan(()))
+
+
+async def test_a_deletion_holds_the_lease_and_leaves_no_record_behind(engine: Any) -> None:
+    await record.write(engine, "app", commit="1")
+    await reconcile.delete(engine, deletion(await record.read(engine)), "app", lambda update: None)
+    assert engine.found == {}
+
+
+async def test_a_deletion_waits_for_no_apply_that_is_alive_and_takes_nothing_away_meanwhile(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held_by(engine, lease.WRITING, 3600)
+    prepared = deletion(await record.read(engine))
+
+    async def renewed(seconds: float) -> None:
+        await held_by(engine, lease.WRITING, 3600)
+
+    monkeypatch.setattr(lease.asyncio, "sleep", renewed)
+    with pytest.raises(errors.Refused, match="is being applied by ann"):
+        await reconcile.delete(engine, prepared, "app", lambda update: None)
+    assert (await read(engine)).lease_holder == "ann"
+
+
+async def test_a_deletion_that_was_planned_before_another_apply_is_stale(engine: Any) -> None:
+    prepared = deletion(await record.read(engine))
+    await record.write(engine, "app", lease_fence="1")
+    with pytest.raises(errors.Refused, match="applied by somebody else since the plan was made"):
+        await reconcile.delete(engine, prepared, "app", lambda update: None)

@@ -19,7 +19,7 @@ from gitops.objects.node import Node, NodeDescription, NodeSpec, NodeStatus
 from gitops.objects.secret import Config, ConfigSpec, Secret, SecretSpec
 from gitops.objects.service import EndpointSpec, PortConfig, Resources, Service, ServiceSpec, TaskSpec
 from gitops.objects.task import Task, TaskState, TaskStatus
-from gitops.reconciler import against, record, revisions, snapshot, stored
+from gitops.reconciler import against, record, redacted, revisions, snapshot, stored
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Action, Plan, Reason
 from gitops.reconciler.reconcile import Options
@@ -138,7 +138,7 @@ def applied(path: Path) -> Live:
 
 def taken(seen: Live, directory: Path, **more: Any) -> snapshot.Snapshot:
     images = [ImageSummary("sha256:" + "1" * 64, ["app:v1"], [f"app@{DIGEST}"], 0, 5)]
-    found = snapshot.made(seen, images, "unix:///engine.sock", 1_800_000_000 * 10**9, **more)
+    found = redacted.made(seen, images, "unix:///engine.sock", 1_800_000_000 * 10**9, **more)
     file = directory / "snapshot.json"
     file.write_text(json.dumps(found))
     return snapshot.read(file)
@@ -219,7 +219,7 @@ async def test_a_snapshot_of_one_stack_has_only_that_and_says_so(tmp_path: Path)
     with pytest.raises(errors.Refused, match="snapshot of stack db only, without app"):
         await plan(found, path)
     with pytest.raises(errors.NotFound, match="no stack 'dbb'"):
-        snapshot.made(both, [], "x", 1, ("dbb",))
+        redacted.made(both, [], "x", 1, ("dbb",))
 
 
 @pytest.mark.parametrize(
