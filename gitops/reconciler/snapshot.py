@@ -22,7 +22,7 @@ from gitops.objects.node import Node
 from gitops.objects.secret import Config, Secret
 from gitops.objects.service import Service
 from gitops.objects.task import Task
-from gitops.reconciler import claiming, redaction, revisions, targets
+from gitops.reconciler import claiming, pulls, redaction, revisions, targets
 from gitops.reconciler.live import Live
 from gitops.reconciler.record import Outcome, Record
 from gitops.reconciler.revisions import Body, Head, Revision, Stored
@@ -83,6 +83,8 @@ class Engine(msgspec.Struct, frozen=True):
     is_ours: bool
     keeps_digests: bool
     api_version: tuple[int, int] | None
+    node: str = ""
+    """The id of the node that it is, of which `images` are."""
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -128,18 +130,21 @@ class Snapshot:
         found: dict[str, list[Revision]] = {}
         for item in document.revisions:
             found.setdefault(item.stack, []).append(_revision(item))
+        images = dict(_inspected(document.images))
+        is_whole = engine.node and document.stacks is None
         seen = Live(
             services={item.spec.name: item for item in document.services},
             networks={item.name: item for item in document.networks},
             volumes={item.name: item for item in document.volumes},
             secrets={item.spec.name: item for item in document.secrets},
             configs={item.spec.name: item for item in document.configs},
-            images=dict(_inspected(document.images)),
+            images=images,
             nodes=tuple(document.nodes),
             tasks=tuple(document.tasks),
             records={item.stack: _record(item, renamed) for item in document.records},
             revisions=found,
             target=targets.Target(engine.is_ours, engine.keeps_digests, engine.api_version),
+            supply=pulls.Supply({engine.node: frozenset(images)}) if is_whole else pulls.NOTHING,
         )
         return claiming.claimed(seen)
 
