@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -96,3 +97,13 @@ def test_a_program_that_others_can_change_is_told(tmp_path: Path) -> None:
     found = prerequisites.writable_by_others([open_to_all / "..", mine, open_to_all])
     assert open_to_all in found
     assert prerequisites.writable_by_others([Path("/usr/bin")]) == []
+
+
+def test_the_packages_that_are_named_are_those_that_the_installation_brings() -> None:
+    script = (Path(__file__).parents[2] / "scripts" / "packages").read_text()
+    found = re.search(r"^run=\((.*)\)$", script, re.MULTILINE)
+    assert found is not None
+    brought = {entry.partition(":")[0] for entry in found[1].split()}
+    named = {item.rpartition(" ")[2] for item in prerequisites.missing(lambda _: None) if "package" in item}
+    assert named
+    assert named <= brought

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,24 @@ def test_an_engine_is_reached_whichever_program_its_host_has(box: Ssh) -> None:
     assert "engine none" not in box.run(BIN / "gitops", "version", "-H", url).stdout
     shown = box.run("docker", "-H", url, "info", "--format", "{{.DockerRootDir}}").stdout
     assert shown.strip() == str(box.host.data_root)
+
+
+def test_the_script_for_ci_logs_in_by_the_key_in_its_variables(box: Ssh) -> None:
+    box.add("gitops", f'exec {BIN}/gitops "$@"')
+    config, key = box.directory / "config", box.directory / "client"
+    config.write_text(config.read_text().replace(f"  IdentityFile {key}\n", ""))
+    variables = (f"SSH_KEY={key.read_text()}", f"GITOPS_HOST=ssh://box{box.host.socket.removeprefix('unix://')}")
+    script = Path(__file__).parents[3] / "examples" / "ci" / "gitops-ci"
+    key.unlink()
+    box.host.docker("swarm", "init", "--advertise-addr", "127.0.0.1")
+    path = f"PATH={box.directory}/near:{BIN}:/usr/bin:/bin"
+    output = box.directory / "snapshot.json"
+    box.run("env", path, *variables, "SSH_KNOWN_HOSTS=box ssh-ed25519 AAAA", script, "snapshot", output, stdin="")
+    assert json.loads(output.read_text())
+    # Variables reach processes of ours, and no agent is left with the key.
+    refused = box.run("env", path, *variables[1:], script, "snapshot", output, stdin="", check=False)
+    assert refused.returncode == 1
+    assert "Permission denied (publickey)" in refused.stderr
 
 
 def test_a_deploy_goes_through_ssh_with_image_and_all(box: Ssh, project: Any, image: Any) -> None:
