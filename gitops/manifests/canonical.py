@@ -277,6 +277,8 @@ def _mount(mount: Mount) -> Canonical:
                 "propagation": bind.propagation if bind.propagation != "rprivate" else None,
                 "non_recursive": bind.non_recursive or None,
                 "create_mountpoint": bind.create_mountpoint or None,
+                "read_only_non_recursive": bind.read_only_non_recursive or None,
+                "read_only_force_recursive": bind.read_only_force_recursive or None,
             }
             if bind
             else None,

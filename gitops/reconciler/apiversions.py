@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gitops import config
-from gitops.objects.mount import BindOptions
+from gitops.objects.mount import BindOptions, VolumeOptions
 from gitops.objects.service import ContainerSpec, HealthConfig, Privileges, ServiceSpec
 
 Version = tuple[int, int]
@@ -45,6 +45,15 @@ def _makes_paths(spec: ServiceSpec) -> bool:
     return any((mount.bind_options or BindOptions()).create_mountpoint for mount in _container(spec).mounts)
 
 
+def _says_how_deep(spec: ServiceSpec) -> bool:
+    found = [mount.bind_options or BindOptions() for mount in _container(spec).mounts]
+    return any(options.read_only_non_recursive or options.read_only_force_recursive for options in found)
+
+
+def _mounts_parts(spec: ServiceSpec) -> bool:
+    return any((mount.volume_options or VolumeOptions()).subpath for mount in _container(spec).mounts)
+
+
 def _starts_checking(spec: ServiceSpec) -> bool:
     return bool((_container(spec).healthcheck or HealthConfig()).start_interval)
 
@@ -65,9 +74,11 @@ _FIELDS: tuple[tuple[Version, str, Callable[[ServiceSpec], bool]], ...] = (
     ((1, 41), "cap_drop", lambda spec: bool(_container(spec).capability_drop)),
     ((1, 41), "ulimits", lambda spec: bool(_container(spec).ulimits)),
     ((1, 42), "volumes.bind.create_host_path", _makes_paths),
+    ((1, 44), "volumes.bind.recursive", _says_how_deep),
     ((1, 44), "healthcheck.start_interval", _starts_checking),
     ((1, 44), "security_opt.no-new-privileges", lambda spec: _privileges(spec).no_new_privileges),
     ((1, 44), "security_opt.seccomp", lambda spec: _privileges(spec).seccomp is not None),
     ((1, 44), "security_opt.apparmor", lambda spec: _privileges(spec).app_armor is not None),
+    ((1, 45), "volumes.volume.subpath", _mounts_parts),
     ((1, 46), "oom_score_adj", lambda spec: bool(_container(spec).oom_score_adj)),
 )

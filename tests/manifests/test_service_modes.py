@@ -124,15 +124,35 @@ def test_a_seccomp_profile_is_read_from_the_repository_and_shown_by_its_digest(t
     assert canonical.service(spec)["security_opt"]["seccomp"].startswith("sha256:")
 
 
-def test_options_of_a_bind_mount_reach_the_engine(tmp_path: Path) -> None:
-    options = "{recursive: disabled, create_host_path: true}"
-    body = f"  volumes:\n  - {{type: bind, source: /srv, target: /srv, bind: {options}}}\n"
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("{recursive: disabled, create_host_path: true}", BindOptions(non_recursive=True, create_mountpoint=True)),
+        ("{recursive: writable}", BindOptions(read_only_non_recursive=True)),
+        ("{recursive: readonly}", BindOptions(propagation="rprivate", read_only_force_recursive=True)),
+    ],
+)
+def test_options_of_a_bind_mount_reach_the_engine(tmp_path: Path, options: str, expected: BindOptions) -> None:
+    body = f"  volumes:\n  - {{type: bind, source: /srv, target: /srv, read_only: true, bind: {options}}}\n"
     (tmp_path / "service.yaml").write_text(HEAD + body)
     (found,) = manifests.load(tmp_path, manifests.LoadOptions(allow_host=True)).of("Service")
     assert isinstance(found.spec, ServiceSpec) and found.spec.task_template.container_spec is not None
     (mount,) = found.spec.task_template.container_spec.mounts
-    assert mount.bind_options == BindOptions(non_recursive=True, create_mountpoint=True)
-    assert found.canonical["volumes"]["/srv"]["bind"] == {"non_recursive": True, "create_mountpoint": True}
+    assert mount.bind_options == expected
+    said = {name: True for name in BindOptions.__struct_fields__ if getattr(expected, name) is True}
+    assert found.canonical["volumes"]["/srv"]["bind"] == said
+
+
+def test_a_part_of_a_volume_reaches_the_engine(tmp_path: Path) -> None:
+    volume = "---\napiVersion: gitops/v1\nkind: Volume\nmetadata: {name: data}\nspec: {driver_opts: {type: tmpfs}}\n"
+    body = "  volumes: [{type: volume, source: data, target: /a, volume: {subpath: b/c, nocopy: true}}]\n"
+    (tmp_path / "service.yaml").write_text(HEAD + body + volume)
+    (found,) = manifests.load(tmp_path).of("Service")
+    assert isinstance(found.spec, ServiceSpec) and found.spec.task_template.container_spec is not None
+    options = found.spec.task_template.container_spec.mounts[0].volume_options
+    assert options is not None and options.driver_config is not None
+    assert (options.subpath, options.no_copy, options.driver_config.options) == ("b/c", True, {"type": "tmpfs"})
+    assert found.canonical["volumes"]["/a"]["volume"]["subpath"] == "b/c"
 
 
 def test_a_pool_has_a_range_and_kept_addresses(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gitops.manifests import Desired, DesiredSet, Position
-from gitops.objects.mount import BindOptions, Mount
+from gitops.objects.mount import BindOptions, Mount, VolumeOptions
 from gitops.objects.network import IPAM, IPAMConfig, NetworkCreate
 from gitops.objects.service import (
     AppArmorOptions,
@@ -42,6 +42,8 @@ CASES = [
     (service(capability_drop=["ALL"]), "cap_drop", (1, 41)),
     (service(ulimits=[Ulimit("core", 1, 1)]), "ulimits", (1, 41)),
     (service(mounts=[Mount(bind_options=BindOptions(create_mountpoint=True))]), "create_host_path", (1, 42)),
+    (service(mounts=[Mount(bind_options=BindOptions(read_only_non_recursive=True))]), "bind.recursive", (1, 44)),
+    (service(mounts=[Mount(volume_options=VolumeOptions(subpath="a"))]), "volume.subpath", (1, 45)),
     (service(healthcheck=HealthConfig(start_interval=1)), "healthcheck.start_interval", (1, 44)),
     (service(privileges=Privileges(no_new_privileges=True)), "no-new-privileges", (1, 44)),
     (service(privileges=Privileges(seccomp=SeccompOptions("unconfined"))), "seccomp", (1, 44)),

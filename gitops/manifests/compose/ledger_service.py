@@ -208,15 +208,13 @@ _PORT = {
 _BIND = {
     "propagation": Key(TEXT),
     "create_host_path": Key(BOOL_TEXT, "honoured", "where it isn't written the path must be there"),
-    "recursive": Key(
-        one_of("enabled", "disabled", "writable", "readonly"), "honoured", "writable and readonly are refused"
-    ),
+    "recursive": Key(one_of("enabled", "disabled", "writable", "readonly")),
     "selinux": Key(one_of("z", "Z"), "meaningless", "files aren't relabelled"),
 }
 _VOLUME_USE = {
     "labels": Key(LIST_OR_MAP, "warned", "write them on the volume"),
     "nocopy": Key(BOOL_TEXT),
-    "subpath": Key(TEXT, "refused", "mount the volume as a whole"),
+    "subpath": Key(TEXT),
 }
 _TMPFS = {"size": Key(between(INT, 0) | TEXT), "mode": Key(SIZE)}
 _MOUNT = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
 from pydantic_core import PydanticCustomError
 
 from gitops.manifests.catalog import Catalog, Item, owner_labels
@@ -84,14 +85,15 @@ class Targets:
             self.catalog.report(self.item, Issue(path, f"{normal!r} is given twice", hint))
 
     def _volume(self, mount: kind.MountFields, path: Path, needs: list[tuple[str, str]]) -> Mount:
-        options = VolumeOptions(no_copy=bool(mount.volume and mount.volume.nocopy))
+        given = mount.volume or kind.VolumeOptions()
+        options = VolumeOptions(no_copy=bool(given.nocopy), subpath=given.subpath or "")
         source = ""
         if mount.source:
             found = self.catalog.find("Volume", self.item, mount.source, (*path, "source"))
             if found is not None:
                 source = found.engine_name
                 needs.append(("Volume", source))
-                options = _volume_options(found, options.no_copy)
+                options = _volume_options(found, options)
         has_options = options != VolumeOptions()
         return Mount(
             type="volume",
@@ -108,9 +110,12 @@ class Targets:
             self.catalog.report(self.item, Issue((*path, "source"), *refusal))
         given = mount.bind or kind.BindOptions()
         options = BindOptions(
-            propagation=given.propagation or "",
+            # Engines take `readonly` only with what is the default, said.
+            propagation=given.propagation or ("rprivate" if given.recursive == "readonly" else ""),
             non_recursive=given.recursive == "disabled",
             create_mountpoint=bool(given.create_host_path),
+            read_only_non_recursive=given.recursive == "writable",
+            read_only_force_recursive=given.recursive == "readonly",
         )
         return Mount(
             type="bind",
@@ -155,15 +160,15 @@ def _tmpfs(target: str, read_only: bool, size: int | None, mode: int | None) -> 
     )
 
 
-def _volume_options(found: Item, no_copy: bool) -> VolumeOptions:
+def _volume_options(found: Item, given: VolumeOptions) -> VolumeOptions:
     """What a node needs to make the volume by itself, when the first task that uses it comes to it."""
     from gitops.manifests.kinds.storage import Volume, VolumeSpec
 
     if found.is_external or not isinstance(found.model, Volume):
-        return VolumeOptions(no_copy=no_copy)
+        return given
     spec = found.model.spec or VolumeSpec()
-    return VolumeOptions(
-        no_copy=no_copy,
+    return replace(
+        given,
         labels=_volume_labels(found, (found.model.metadata.labels or {}) | (spec.labels or {})),
         driver_config=VolumeDriver("local", dict(spec.driver_opts)) if spec.driver_opts else None,
     )

@@ -16,9 +16,10 @@ _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 _ID = re.compile(r"[0-9]{1,10}")
 
 
-def _recursive(value: Any) -> Any:
-    if value in ("writable", "readonly"):
-        raise problem(f"{value} is known, but not supported yet", "write enabled or disabled, with read_only: true")
+def _subpath(value: Any) -> Any:
+    value = text(value)
+    if isinstance(value, str) and (value.startswith("/") or "\0" in value or ".." in value.split("/")):
+        raise problem(f"{shown(value)} leads out of the volume", "a path below its root, as in site/html")
     return value
 
 
@@ -33,22 +34,21 @@ class BindOptions(Model):
         "How mounts below it are shared; default rprivate."
     )
     create_host_path: Bool | None = optional("Make the path on the host where it is missing; default false.")
-    recursive: (
-        Annotated[
-            Literal["enabled", "disabled"],
-            BeforeValidator(_recursive, json_schema_input_type=Literal["enabled", "disabled"]),
-        ]
-        | None
-    ) = optional("Whether what is mounted below the path comes along; default enabled.")
+    recursive: Literal["enabled", "disabled", "writable", "readonly"] | None = optional(
+        "Whether what is mounted below the path comes along; default enabled. With read_only: writable: only the path"
+        " itself can't be written to; readonly: nothing can, or the task fails."
+    )
 
 
 class VolumeOptions(Model):
     """Options of a volume mount."""
 
-    NOT_YET: ClassVar = {"subpath": "mount the whole volume"}
     NEVER: ClassVar = {"labels": "write them on the Volume"}
 
     nocopy: Bool | None = optional("Don't fill a new volume from the image.")
+    subpath: Annotated[str, BeforeValidator(_subpath, json_schema_input_type=str)] | None = optional(
+        "Only this file or directory of the volume, which must be there."
+    )
 
 
 class TmpfsOptions(Model):
@@ -136,6 +136,15 @@ def _check_host_path(source: str) -> None:
     findings.finish()
 
 
+def _check_recursive(mount: MountFields, bind: BindOptions) -> None:
+    if bind.recursive in ("writable", "readonly") and not mount.read_only:
+        raise problem(
+            f"{bind.recursive} is for mounts that can't be written to", "add read_only: true", "bind", "recursive"
+        )
+    if bind.recursive == "readonly" and bind.propagation not in (None, "rprivate"):
+        raise problem("readonly is for propagation rprivate", "leave propagation out", "bind", "recursive")
+
+
 def _whole(mount: MountFields) -> MountFields:
     for kind in ("bind", "volume", "tmpfs"):
         if mount.type != kind and getattr(mount, kind) is not None:
@@ -144,6 +153,9 @@ def _whole(mount: MountFields) -> MountFields:
         if not mount.source:
             raise problem("a bind mount needs a source", "an absolute path of the host")
         _check_host_path(mount.source)
+        _check_recursive(mount, mount.bind or BindOptions())
+    if mount.volume is not None and mount.volume.subpath and not mount.source:
+        raise problem("a volume without a name is new and empty", "name the volume in source", "volume", "subpath")
     if mount.type == "tmpfs" and mount.source:
         raise problem("a tmpfs mount has no source", "leave it out", "source")
     return mount

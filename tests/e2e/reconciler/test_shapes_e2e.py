@@ -67,6 +67,9 @@ SHAPES = {
     - /tmp:/host:ro
     - {type: bind, source: /tmp, target: /bound, bind: {propagation: rslave, recursive: disabled,
        create_host_path: true}}
+    - {type: volume, source: data, target: /part, volume: {subpath: part/of}}
+    - {type: bind, source: /tmp, target: /deep, read_only: true, bind: {recursive: readonly}}
+    - {type: bind, source: /tmp, target: /flat, read_only: true, bind: {recursive: writable}}
     - {type: tmpfs, target: /dev/shm, tmpfs: {size: 64M, mode: 01777}}
   tmpfs: ["/run:size=1m,mode=0755"]
   secrets: [password, {source: password, target: again, uid: 5, gid: 6, mode: 0400}]
@@ -137,10 +140,14 @@ PROFILE = json.dumps({"defaultAction": "SCMP_ACT_ALLOW"})
 HEAD = "apiVersion: gitops/v1\nkind: Service\nmetadata: {{name: {name}, stack: app}}\nspec:\n  image: app:v1"
 
 
+_PARTS = """
+    - {type: volume, source: data, target: /part, volume: {subpath: part/of}}
+    - {type: bind, source: /tmp, target: /deep, read_only: true, bind: {recursive: readonly}}
+    - {type: bind, source: /tmp, target: /flat, read_only: true, bind: {recursive: writable}}"""
 NEWER = {
     "kernel": (', "seccomp=profile.json", "apparmor:unconfined"', "no-new-privileges, ", "  oom_score_adj: -5\n"),
     "unconfined": ('  security_opt: ["seccomp:unconfined"]\n',),
-    "files": (", start_interval: 1s", ",\n       create_host_path: true"),
+    "files": (", start_interval: 1s", ",\n       create_host_path: true", _PARTS),
 }
 """What the Docker Engine of some machines is too old for."""
 

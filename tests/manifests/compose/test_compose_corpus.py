@@ -31,7 +31,6 @@ REFUSED = {
     "dockercli/cli/compose/loader/full-example.yml": "constraints, reservations and labels that no swarm takes; a "
     "config and a secret without a source",
     "dockercli/e2e/stack/testdata/stack-with-named-resources.yml": "mounts at relative paths: swarms refuse them",
-    "psviderski+uncloud/pkg/client/compose/testdata/compose-full-spec.yaml": "a part of a volume, refused by name",
 }
 DIFFERENT = {
     "psviderski+uncloud/test/e2e/fixtures/compose-build-basic/compose.yaml": "the golden file was made without the "

@@ -21,8 +21,6 @@ from gitops.manifests.text import construct, graph
 PROJECTS = Path(__file__).parent / "projects"
 CORPUS = Path(os.environ.get("GITOPS_COMPOSE_CORPUS") or Path(__file__).parents[4] / "shared" / "compose-corpus")
 REFUSED = {
-    "services.*.volumes[].volume.subpath": "services: {a: {image: a, volumes: [{type: volume, source: d, target: /d, "
-    "volume: {subpath: e}}]}}\nvolumes: {d: }\n",
     "secrets.*.driver": "services: {a: {image: a}}\nsecrets: {s: {environment: A, driver: vault}}\n",
     "secrets.*.driver_opts": "services: {a: {image: a}}\nsecrets: {s: {environment: A, driver_opts: {a: b}}}\n",
 }
