@@ -68,6 +68,8 @@ def _row(step: Step, prepared: Prepared) -> str:
 def _block(group: list[Step], prepared: Prepared) -> str:
     """The fields of steps that change alike, folded."""
     step = group[0]
+    if step.action is Action.CREATE:
+        return _made(step, prepared)
     if step.action not in (Action.UPDATE, Action.REPLACE):
         return ""
     name = f"{step.kind} {step.name}" if len(group) == 1 else f"{len(group)} {step.kind.lower()}s alike"
@@ -81,6 +83,15 @@ def _block(group: list[Step], prepared: Prepared) -> str:
         lines += [f"+ {line}" for line in _value(change.path, change.new)]
     lines += [f"# {line}" for line in schedule.lines(step, prepared.plan.forecast)] if len(group) == 1 else []
     return "\n".join([*lines, "```", "", "</details>"])
+
+
+def _made(step: Step, prepared: Prepared) -> str:
+    """Where the tasks of a new service come to be, folded."""
+    told = schedule.lines(step, prepared.plan.forecast)
+    if not told:
+        return ""
+    head = f"<details><summary>{_MARKS[step.action]} {step.kind} {step.name}</summary>"
+    return "\n".join([head, "", "```diff", *(f"# {line}" for line in told), "```", "", "</details>"])
 
 
 def _value(path: str, found: object) -> list[str]:

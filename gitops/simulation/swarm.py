@@ -116,7 +116,8 @@ class SimulatedSwarm:
 
 
 class Watchman:
-    """Notes what must never be: states that go back, tasks that move or change, slots with two containers."""
+    """Notes what must never be: states that go back, tasks that move or change, two containers in one slot (or, of
+    services by node, on one node)."""
 
     def __init__(self, swarm: SimulatedSwarm) -> None:
         self.findings: list[str] = []
@@ -131,9 +132,9 @@ class Watchman:
                 if isinstance(change.object, Task):
                     self._compare(change.object)
         if with_slots:
-            slots = Counter((task.service_id, task.slot) for task in self._swarm.running())
+            places = Counter((task.service_id, task.place) for task in self._swarm.running())
             self.findings += [
-                f"slot {slot} of {service} runs {n} times" for (service, slot), n in slots.items() if n > 1
+                f"slot {place} of {service} runs {n} times" for (service, place), n in places.items() if n > 1
             ]
 
     def close(self) -> None:

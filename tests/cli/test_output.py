@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from gitops.cli import applying, explaining, main, markdown, output, planning, stacks, validating, watching
+from gitops.cli import applying, explaining, main, markdown, output, planning, schedule, stacks, validating, watching
 from gitops.manifests import DesiredSet
 from gitops.objects.image import ImageSummary
 from gitops.objects.node import Node
@@ -153,6 +153,7 @@ def forecast(**more: Any) -> Forecast:
         "min_healthy": 3,
         "best_case_s": 45.0,
         "pulls": {"wrk1": 12 * 2**20, "mgr1": None},
+        "pulls_unknown": ("wrk2",),
     }
     nodes = tuple(NodeForecast(name, 2, 10**9, 10**9, 2**30, 2**30) for name in ("mgr1", "wrk1"))
     return Forecast({"app_web": ServiceForecast("app_web", **(fields | more))}, nodes)
@@ -162,10 +163,29 @@ def test_a_plan_says_what_it_does_to_what_runs_and_where_that_is() -> None:
     change = FieldChange("image", "app:v1", "app:v2")
     lines = text(prepared(update(change), forecast=forecast()))
     assert lines[2].endswith("5 tasks restarted, 2 at a time, at least 3 healthy, about 45 s")
-    assert "    schedule   wrk1 3, mgr1 2 (unchanged); pulls 12 MiB on 2 nodes" in lines
+    assert (
+        "    schedule   wrk1 3, mgr1 2 (unchanged); pulls 12 MiB on 2 nodes;"
+        " whether it must be pulled on 1 node is unknown"
+    ) in lines
     assert "    if a node is lost: holds without any one node" in lines
-    moved = text(prepared(update(change), forecast=forecast(after={"mgr1": 5}, pulls={}, has_outage=True)))
+    more = {"pulls": {}, "pulls_unknown": ()}
+    moved = text(prepared(update(change), forecast=forecast(after={"mgr1": 5}, has_outage=True, **more)))
     assert "    schedule   wrk1 3, mgr1 2  ->  mgr1 5" in moved and "OUTAGE" in moved[2]
+
+
+def test_a_plan_says_of_each_mode_what_it_does() -> None:
+    def brief(action: Action, **more: Any) -> str:
+        step = replace(
+            update(FieldChange("image", "a", "b")), action=action, note="app:v1, a task on each node that fits"
+        )
+        return schedule.brief(step, forecast(**more))
+
+    job = {"mode": "replicated-job", "batches": ((0, 1), (2,)), "restarted": (1,), "min_healthy": 0}
+    assert brief(Action.UPDATE, **job) == "runs anew: 3 tasks, 2 at a time, 1 stopped before its end"
+    assert brief(Action.UPDATE, **job | {"restarted": ()}) == "runs anew: 3 tasks, 2 at a time"
+    each = {"mode": "global", "batches": (("a",), ("b",)), "restarted": ("a", "b"), "created": ("c",), "min_healthy": 1}
+    assert brief(Action.UPDATE, **each) == "2 tasks restarted, 1 at a time, 1 task more, at least 1 healthy, about 45 s"
+    assert brief(Action.CREATE, **each) == "app:v1, a task on each node that fits: 2 nodes"
 
 
 def test_updates_that_are_alike_are_told_once() -> None:

@@ -59,6 +59,7 @@ class Host:
             "DOCKER_CONFIG": str(self.directory / "docker-config"),
             "HOME": str(self.directory),
             "NO_COLOR": "1",
+            "PYTHONFAULTHANDLER": "1",
         }
 
     def command(self, *arguments: str | Path) -> list[str]:
