@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gitops import errors
+from gitops.engine.containers import allowances
 from gitops.objects.container import DeviceMapping, HostConfig, ThrottleDevice
 
 _RULE = re.compile(r"([acb]) ([0-9]{1,9}|\*):([0-9]{1,9}|\*) ([rwm]{1,3})")
@@ -58,6 +59,12 @@ def parse_rule(text: str) -> dict[str, Any]:
         if number != "*":
             rule[name] = int(number)
     return rule
+
+
+def are_asked_for(host: HostConfig) -> bool:
+    """Whether `find` would find anything."""
+    blocks = host.blkio_weight or host.blkio_weight_device or allowances.throttles(host)
+    return bool(host.devices or host.device_cgroup_rules or blocks)
 
 
 def find(host: HostConfig) -> Devices:

@@ -43,7 +43,10 @@ def _walk(
     todo = [folder]
     while todo:
         folder = todo.pop()
-        descriptor = lowerview.open_directory(folder, root)
+        try:
+            descriptor = lowerview.open_directory(folder, root)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # of a container that runs: gone, or something else, meanwhile
         try:
             names = [os.fsencode(name) for name in os.listdir(descriptor)]
             is_opaque = bool(folder) and lowerview.is_opaque(b"", descriptor)

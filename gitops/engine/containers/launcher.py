@@ -158,8 +158,10 @@ class Launcher:
         identity, binds = mounted
         binds = self._etc(record, sandbox, peer) + binds
         around, seccomp_key = self._surroundings(record, identity, binds, path)
-        joined = await self.in_thread(self._join, record, peer)
-        found = await self.in_thread(devices.find, record.host_config)
+        # Threads only where there is something to do: a start is a matter of milliseconds.
+        wanted = record.host_config
+        joined = sharing.Joined() if sharing.is_alone(wanted) else await self.in_thread(self._join, record, peer)
+        found = await self.in_thread(devices.find, wanted) if devices.are_asked_for(wanted) else devices.Devices()
         if record.host_config.privileged:
             found = dataclasses.replace(found, nodes=[*await self.in_thread(host.all_devices), *found.nodes])
         around = dataclasses.replace(around, devices=found, joined=joined)

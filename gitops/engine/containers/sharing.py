@@ -30,6 +30,12 @@ def donor(mode: str) -> str:
     return mode.removeprefix(_CONTAINER) if mode.startswith(_CONTAINER) else ""
 
 
+def is_alone(host: HostConfig) -> bool:
+    """Whether it shares no namespace but, perhaps, a network: what nearly all containers do."""
+    modes = {host.pid_mode, host.ipc_mode, host.uts_mode}
+    return modes <= {"", PRIVATE, NONE}
+
+
 def check(config: ContainerConfig, host: HostConfig) -> None:
     """Raises `errors.Invalid`, in Docker's words, for a mode that isn't one and for options that contradict it."""
     if host.pid_mode not in ("", PRIVATE, HOST) and not donor(host.pid_mode):

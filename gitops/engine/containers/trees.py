@@ -145,7 +145,8 @@ class Trees:
         layers = [layer.resolve() for layer in self._images.layers(now.image_id)]
         mounted = [mount.target for mount in now.mounts] + [file.path for file in now.files]
         upper = self._launcher.folder(now.id) / "diff"
-        return await asyncio.to_thread(differences.changes, upper, layers, mounted)
+        with _explained(name, "/"):
+            return await asyncio.to_thread(differences.changes, upper, layers, mounted)
 
     async def layer(self, name: str, path: Path) -> ContainerRecord:
         """Write what it changed of its image's files to `path`, as a layer; returns the record that this is true of.

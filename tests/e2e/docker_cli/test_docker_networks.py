@@ -47,7 +47,7 @@ def test_a_running_container_joins_and_leaves_networks(loaded: Any) -> None:
     loaded.docker("network", "connect", "--alias", "nick", "--ip", "10.78.2.99", "two", "web")
     assert _places(loaded, "web") == {"one": "10.78.1.2", "two": "10.78.2.99"}
     for name in ("web", "nick", "10.78.2.99"):
-        assert _inside(loaded, "ask", "wget", "-q", "-O-", f"http://{name}:8080/") == "app:1\n"
+        assert loaded.wait(lambda name=name: _inside(loaded, "ask", "wget", "-q", "-O-", f"http://{name}:8080/"))
     linked = ["run", "--rm", "--network", "two", "--link", "web:pet", "app:1", "wget", "-q", "-O-", "http://pet:8080/"]
     assert loaded.docker(*linked) == "app:1\n"
     assert _inside(loaded, "ask", "wget", "-q", "-O-", "-T", "2", "http://pet:8080/") == ""
@@ -61,13 +61,13 @@ def test_a_running_container_joins_and_leaves_networks(loaded: Any) -> None:
     loaded.docker("network", "disconnect", "one", "web")
     assert _places(loaded, "web") == {"two": "10.78.2.99"}
     assert "default via 10.78.2.1" in _inside(loaded, "web", "busybox", "ip", "route")
-    assert loaded.get("http://127.0.0.1:8080/") == "app:1\n"
+    assert loaded.wait(lambda: loaded.get("http://127.0.0.1:8080/")) == "app:1\n"
     assert "10.78.1.2" not in _inside(loaded, "web", "cat", "/etc/hosts")
     assert "is not connected to network one" in _fails(loaded, "network", "disconnect", "one", "web")
     # A new daemon takes it up as it is, and a restart of the container keeps it.
     loaded.stop()
     loaded.start()
-    assert _inside(loaded, "ask", "wget", "-q", "-O-", "http://nick:8080/") == "app:1\n"
+    assert loaded.wait(lambda: _inside(loaded, "ask", "wget", "-q", "-O-", "http://nick:8080/")) == "app:1\n"
     loaded.docker("restart", "-t", "0", "web")
     assert loaded.wait(lambda: _inside(loaded, "ask", "wget", "-q", "-O-", "http://nick:8080/")) == "app:1\n"
     loaded.docker("stop", "-t", "0", "web")
@@ -109,7 +109,7 @@ def test_networks_are_kept_apart_and_ports_are_published_where_asked(loaded: Any
         loaded.docker("run", "-d", "--name", name, "--network", "quiet", *SERVE)
     loaded.docker("run", "-d", "--name", "shut", "--network", "closed", *SERVE)
     loaded.docker("run", "-d", "--name", "peer", "--network", "closed", *SLEEP)
-    assert _inside(loaded, "peer", "wget", "-q", "-O-", "http://shut:8080/") == "app:1\n"
+    assert loaded.wait(lambda: _inside(loaded, "peer", "wget", "-q", "-O-", "http://shut:8080/")) == "app:1\n"
     assert "default" not in _inside(loaded, "peer", "busybox", "ip", "route")
     for asker, address in (
         ("peer", _places(loaded, "web")["laid"]),
