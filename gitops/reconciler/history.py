@@ -83,7 +83,8 @@ def details(revision: Revision, record: Record, now_ns: int) -> list[str]:
         lines.append(f"   a rollback to revision {head.rollback_to}")
     if head.commit:
         lines.append(f"   commit {head.commit} {head.author}: {head.subject}".rstrip(": "))
-    lines.append(f"   from {(head.part or head.source).removesuffix('#.')}, state {head.revision}")
+    part = f", only {head.part}" if head.part else ""
+    lines.append(f"   from {head.source.removesuffix('#.')}{part}, state {head.revision}")
     if head.message:
         lines.append(f"   {head.message}")
     lines += ["", f"Changes: {changed(head.counts)}"]

@@ -145,16 +145,18 @@ class Recorder:
     def _head(self, stack: str, number: int) -> Head:
         source, back = self._prepared.source, self._prepared.rollback.get(stack)
         commit = source.commit + ("+" if source.is_dirty else "")
+        part = self._prepared.request.parts.get(stack, "")
+        former = self._prepared.live.records.get(stack, Record(stack))
         return Head(
             stack,
             number,
-            source=source.identity,
+            source=former.source if part else source.identity,
             commit=back.commit if back else commit,
             author=back.author if back else source.author,
             subject=back.subject if back else source.subject,
             revision=back.revision if back else self._prepared.revision,
             rollback_to=back.number if back else 0,
-            part=self._prepared.request.parts.get(stack, ""),
+            part=part,
             by=operator(),
             started_at=base.format_time(time.time_ns()),
             counts=counts(self._prepared.plan, stack),

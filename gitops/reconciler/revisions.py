@@ -105,7 +105,7 @@ class Head:
     rollback_to: int = 0
     """The revision that it brings back; 0: it is no rollback."""
     part: str = ""
-    """Where it came from, if that is only a part of the stack's source."""
+    """The path in the stack's source that it came from, if it is only a part of that."""
     chunks: int = 1
     counts: Mapping[str, int] = field(default_factory=dict)
     """Objects by what was to be done: create, update, replace, delete."""
