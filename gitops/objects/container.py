@@ -153,7 +153,7 @@ class IPAMEndpoint(Wire, frozen=True):
     link_local_ips: list[str] | None = msgspec.field(name="LinkLocalIPs", default=None)
 
 
-class EndpointSettings(Wire, frozen=True):
+class EndpointSettings(Full, frozen=True):
     """A container's place on a network: asked for at creation, filled in when it is connected."""
 
     ipam_config: IPAMEndpoint | None = msgspec.field(name="IPAMConfig", default=None)

@@ -13,6 +13,7 @@ from gitops.api.context import engine_of, stream
 from gitops.engine.containers import ContainerService
 from gitops.engine.containers.streams import Attachment
 
+_SETTLE_S = 0.01
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -54,6 +55,8 @@ def _attachment(request: web.Request, containers: ContainerService, name: str) -
 async def _replay(
     request: web.Request, connection: hijack.Connection, containers: ContainerService, *, is_terminal: bool
 ) -> None:
+    # Some clients read the headers through a buffer that they throw away then: what came together with them is lost.
+    await asyncio.sleep(_SETTLE_S)
     records = containers.logs(
         request.match_info["container"],
         stdout=requests.switch(request, "stdout"),

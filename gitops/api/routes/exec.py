@@ -35,27 +35,28 @@ async def start(request: web.Request) -> web.StreamResponse:
     if wanted.detach:
         await containers.execs.start(id, wanted.console_size, is_detached=True)
         return answers.empty(200)
-    return await _converse(request, containers, id, wanted.console_size)
+    return await _converse(request, containers, id, wanted)
 
 
 async def _converse(
-    request: web.Request, containers: ContainerService, id: str, console_size: list[int] | None
+    request: web.Request, containers: ContainerService, id: str, wanted: ExecStart
 ) -> web.StreamResponse:
+    """As the start says, not the exec itself: a client that doesn't ask for a terminal here reads frames."""
     client = containers.execs.client(id)
     asked = containers.execs.get(id).request
     try:
-        async with hijack.Connection(request, hijack.content_type(is_terminal=asked.tty)) as connection:
+        async with hijack.Connection(request, hijack.content_type(is_terminal=wanted.tty)) as connection:
             try:
-                await containers.execs.start(id, console_size)
+                await containers.execs.start(id, wanted.console_size)
             except errors.GitopsError as error:
                 # Where Docker says it: the CLI shows it, and asks for the exit code.
                 text = f"{error}\r\n".encode()
-                await connection.write(hijack.encode([("stdout", text)], is_terminal=asked.tty))
+                await connection.write(hijack.encode([("stdout", text)], is_terminal=wanted.tty))
                 return connection.answer
             await hijack.converse(
                 connection,
                 client,
-                is_terminal=asked.tty,
+                is_terminal=wanted.tty,
                 has_input=asked.attach_stdin,
                 keys=detaching.parse(asked.detach_keys),
             )

@@ -16,6 +16,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from signal import SIGKILL
 
 from gitops import errors
 from gitops.config import EngineConfig
@@ -64,6 +65,7 @@ logger = logging.getLogger(__name__)
 
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 _CONDITIONS = ("", "not-running", "next-exit", "removed")
+_KILL_WAIT_S = 10
 
 
 class ContainerService:
@@ -325,12 +327,15 @@ class ContainerService:
         await self._supervisor.operate(found, self._supervisor.restart(found, timeout_s, signal), "restart")
 
     async def kill(self, container: str, signal: str = "KILL") -> None:
-        """Send a signal to its first process.
+        """Send a signal to its first process, and where that is SIGKILL wait for its end.
 
-        Raises:
-            errors.Conflict: it doesn't run. errors.Invalid: no such signal.
+        Raises `errors.Conflict` where it doesn't run, `errors.Invalid` for what is no signal.
         """
-        await self._supervisor.kill(self._find(container), signal)
+        found = self._find(container)
+        await self._supervisor.kill(found, signal)
+        if signals.parse(signal or "KILL") == SIGKILL:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended(found, "not-running"), _KILL_WAIT_S)
 
     async def pause(self, container: str) -> None:
         """Freeze all its processes; raises `errors.Conflict` where it doesn't run or is paused."""
@@ -348,9 +353,10 @@ class ContainerService:
         """
         if condition not in _CONDITIONS:
             raise errors.Invalid(f'invalid condition: "{condition}"')
-        found = self._find(container)
-        exits = found.exits
-        event = found.listen()
+        return await self._ended(self._find(container), condition)
+
+    async def _ended(self, found: Container, condition: str) -> int:
+        exits, event = found.exits, found.listen()
         try:
             while not self._holds(found, condition, exits):
                 event.clear()
@@ -362,8 +368,8 @@ class ContainerService:
     def _holds(self, container: Container, condition: str, exits: int) -> bool:
         if container.is_gone or condition == "removed":
             return container.is_gone
-        if condition == "next-exit":
-            return container.exits > exits
+        if condition == "next-exit" or container.exits > exits:
+            return container.exits > exits  # also where it is started again at once
         return not container.record.is_alive and container.record.status != record.RESTARTING
 
     # Looking

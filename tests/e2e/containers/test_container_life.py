@@ -424,8 +424,8 @@ async def test_restart_policies_start_again_what_ended(service: ContainerService
     made = await service.create(call("sh", "-c", "echo run; exit 9", host=policy))
     await service.start_container(made.id)
     assert await service.wait(made.id) == 9
-    shown = service.get(made.id)
-    assert (shown.restart_count, shown.state.status) == (2, "exited")
+    await until(service, made.id, lambda state: state.status == "exited")
+    assert service.get(made.id).restart_count == 2
     assert await output(service, made.id) == "run\n" * 3
 
 

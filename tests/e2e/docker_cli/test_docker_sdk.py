@@ -74,3 +74,28 @@ def test_services_secrets_and_configs(host: Any, sdk: Any) -> None:
     assert sdk.configs.get(config.id).attrs["Spec"]["Data"] == "cGxhaW4="
     service.remove()
     host.wait(lambda: not sdk.containers.list(all=True), 20)
+
+
+def test_an_end_is_told_by_kill_and_wait_also_where_a_restart_follows(sdk: Any) -> None:
+    container = sdk.containers.run("app:1", ["sleep", "60"], detach=True)
+    container.kill()
+    container.reload()
+    assert container.status == "exited" and container.attrs["State"]["ExitCode"] == 137
+    container.remove()
+    again = sdk.containers.run("app:1", ["sleep", "1"], detach=True, restart_policy={"Name": "always"})
+    assert again.wait()["StatusCode"] == 0
+    again.remove(force=True)
+
+
+def test_streams_are_framed_as_the_client_asks(sdk: Any) -> None:
+    container = sdk.containers.run("app:1", ["sh", "-c", "echo one; sleep 60"], detach=True)
+    made = sdk.api.exec_create(container.id, ["sh", "-c", "echo out; echo err >&2"], tty=True)
+    # A start that doesn't ask for a terminal reads frames, though the process has one.
+    assert sdk.api.exec_start(made, demux=True) == (b"out\r\nerr\r\n", None)
+    made = sdk.api.exec_create(container.id, ["echo", "raw"], tty=True)
+    assert sdk.api.exec_start(made, tty=True) == b"raw\r\n"
+    container.kill()
+    assert container.attach(stream=False, logs=True) == b"one\n"
+    networks = container.attrs["NetworkSettings"]["Networks"]
+    assert all("IPAMConfig" in place and "Aliases" in place for place in networks.values())
+    container.remove()
