@@ -38,7 +38,7 @@ _FORMS = re.compile(
 _ASSIGNED = re.compile(r"([A-Za-z][\w.-]*)[\"']?\s*[=:]\s*[^\s,;]")
 _RANDOM = re.compile(r"[A-Za-z0-9+_-]{24,}={0,2}")
 _FLAG = re.compile(r"--?([A-Za-z][\w.-]*)$")
-_DIGITS = 12
+_VERSION = re.compile(r"(?<![0-9a-f])[0-9a-f]{12}(?![0-9a-f])")
 
 
 def is_private(name: str, value: str) -> bool:
@@ -131,25 +131,31 @@ class Aliases:
 
     def __init__(self, names: Iterable[str]) -> None:
         """`names` are those that end with a version, the oldest first."""
-        self._numbers: dict[str, int] = {}
-        self._found: dict[str, str] = {}
+        self._aliases: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
+        numbers: dict[str, int] = {}
         for name in names:
             stem, _, digits = name.rpartition("-")
-            self._numbers[stem] = self._numbers.get(stem, 0) + 1
-            self._found[name] = f"{stem}-{self._numbers[stem]}"
-            self._found.setdefault(digits, HIDDEN)
-        longest_first = sorted(self._found, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if self._found else None
+            numbers[stem] = numbers.get(stem, 0) + 1
+            self._aliases[name] = f"{stem}-{numbers[stem]}"
+            self._names.setdefault(digits, []).append(name)
 
     def applied(self, value: Any) -> Any:
         """Plain data with every version replaced, in keys too."""
-        if self._pattern is None:
-            return value
-        return walked(value, self._text)
+        return walked(value, self._text) if self._names else value
 
     def _text(self, text: str) -> str:
-        assert self._pattern is not None
-        return self._pattern.sub(lambda match: self._found[match[0]], text)
+        """A text with whole names by their aliases, and digits that stand alone hidden."""
+        parts, done = [], 0
+        for match in _VERSION.finditer(text):
+            names = self._names.get(match[0])
+            if names is None:
+                continue
+            name = next((name for name in names if text.endswith(name, done, match.end())), "")
+            begin = match.end() - len(name) if name else match.start()
+            parts += [text[done:begin], self._aliases.get(name, HIDDEN)]
+            done = match.end()
+        return "".join((*parts, text[done:])) if parts else text
 
 
 def walked(value: Any, change: Callable[[str], str]) -> Any:
@@ -165,8 +171,7 @@ def walked(value: Any, change: Callable[[str], str]) -> Any:
 
 def has_version(name: str) -> bool:
     """Whether a name ends with the version of a secret or config."""
-    end = name.rpartition("-")[2]
-    return len(end) == _DIGITS and all(mark in "0123456789abcdef" for mark in end)
+    return _VERSION.fullmatch(name.rpartition("-")[2]) is not None
 
 
 # The way back: what is hidden is taken for what is wanted, since it can't be told from it.

@@ -103,4 +103,6 @@ def test_versions_become_numbers_in_every_text_and_key() -> None:
         }
     )
     assert found == {"name": "app_key-2", "uses": ["app_key-1"], "app_other-1": {"v": HIDDEN}}
+    told = "app_key-0123456789ab and /x/app_other-111122223333.txt, 0123456789abc, 111122223333"
+    assert aliases.applied(told) == f"app_key-1 and /x/app_other-1.txt, 0123456789abc, {HIDDEN}"
     assert redaction.Aliases([]).applied({"a": 1}) == {"a": 1}
