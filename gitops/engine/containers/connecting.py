@@ -11,7 +11,7 @@ from gitops.engine.containers.container import Container
 from gitops.engine.containers.launcher import Launcher
 from gitops.engine.containers.record import ContainerRecord
 from gitops.engine.networks import NetworkService, Sandbox
-from gitops.objects.container import EndpointSettings
+from gitops.objects.container import EndpointSettings, PortBinding
 
 
 class Connecting:
@@ -49,8 +49,17 @@ class Connecting:
             if now.is_alive and now.sandbox:
                 sandbox = await self._networks.connect(now.id, places.attachment(wanted.name, settings))
                 changes["attached"] = dict(sandbox.endpoints)
+                changes["ports"] = now.ports or await self._publish(now, wanted.id)
                 self._name_in_hosts(now, sandbox)
             self._save(container, **changes)
+
+    async def _publish(self, now: ContainerRecord, network_id: str) -> dict[str, list[PortBinding]]:
+        """Ports that no network led to before; where they can't be had, the network isn't joined."""
+        try:
+            return await self._launcher.publish(now)
+        except errors.GitopsError:
+            await self._networks.disconnect(now.id, network_id)
+            raise
 
     async def disconnect(self, name: str, network: str, *, force: bool = False) -> None:
         """Leave a network; with `force` a container that isn't there any more is no error.

@@ -169,7 +169,7 @@ class Launcher:
         async with self.slots:
             pid = await self._runtime.create(self._conmon(record))
         self._keep_seccomp(record.id, around, seccomp_key)
-        ports = await self._publish(record, sandbox)
+        ports = await self.publish(record)
         return Launched(
             run=Run(pid=pid, start_ticks=processes.start_ticks(pid) or 0, boot_id=processes.boot_id()),
             attached=dict(sandbox.endpoints) if sandbox else {},
@@ -359,9 +359,14 @@ class Launcher:
             stdin_once=record.config.stdin_once,
         )
 
-    async def _publish(self, record: ContainerRecord, sandbox: net.Sandbox | None) -> dict[str, list[PortBinding]]:
+    async def publish(self, record: ContainerRecord) -> dict[str, list[PortBinding]]:
+        """Publish its ports; none where all its networks are internal, until it joins one that isn't.
+
+        Raises:
+            errors.Conflict: a port is taken. errors.Invalid: the host has no such address.
+        """
         wanted = places.published_ports(record)
-        if not wanted or sandbox is None:
+        if not wanted or not self._networks.leads_out(record.id):
             return {}
         shown: dict[str, list[PortBinding]] = {}
         for port in await self._networks.publish(record.id, wanted):

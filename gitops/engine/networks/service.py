@@ -214,6 +214,11 @@ class NetworkService:
         record = self._sandboxes.find(container_id)
         return self._sandboxes.show(record) if record else None
 
+    def leads_out(self, container_id: str) -> bool:
+        """Whether the container has a sandbox with a way to the outside, by which ports can be published."""
+        record = self._sandboxes.find(container_id)
+        return record is not None and self._sandboxes.way_out(record) is not None
+
     async def remove_sandbox(self, container_id: str) -> None:
         """Unpublish its ports, release its addresses, remove the namespace; nothing to do where there is none."""
         async with self._lock(container_id):
@@ -349,8 +354,7 @@ class NetworkService:
         leg = self._sandboxes.way_out(record)
         if leg is None:
             raise errors.Invalid(
-                f"ports of container {record.name or record.container_id} can't be published: it is on no network with "
-                "a way to the outside"
+                f"ports of {record.name or record.container_id} can't be published: no network with a way to the outside"
             )
         return leg
 

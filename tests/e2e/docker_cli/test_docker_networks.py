@@ -101,6 +101,11 @@ def test_networks_are_kept_apart_and_ports_are_published_where_asked(loaded: Any
     assert "127.0.0.1:7001->8080/tcp" in ports and "0.0.0.0:5353->53/udp" in ports and "0.0.0.0:7003->9003/tcp" in ports
     assert loaded.wait(lambda: loaded.get("http://127.0.0.1:7001/")) == "app:1\n"
     assert "port is already allocated" in _fails(loaded, "run", "-d", "-p", "127.0.0.1:7001:1", *SLEEP)
+    loaded.docker("run", "-d", "--name", "later", "--network", "closed", "-p", "7200:8080", *SERVE)
+    assert loaded.docker("port", "later") == ""
+    loaded.docker("network", "connect", "laid", "later")
+    assert loaded.docker("port", "later").strip() == "8080/tcp -> 0.0.0.0:7200"
+    assert loaded.wait(lambda: loaded.get("http://127.0.0.1:7200/")) == "app:1\n"
     for port in ("7100", "7101"):
         made = loaded.docker("run", "-d", "-p", "7100-7101:80", *SLEEP).strip()
         assert loaded.docker("port", made).strip() == f"80/tcp -> 0.0.0.0:{port}"
