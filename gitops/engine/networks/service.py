@@ -354,7 +354,7 @@ class NetworkService:
         leg = self._sandboxes.way_out(record)
         if leg is None:
             raise errors.Invalid(
-                f"ports of {record.name or record.container_id} can't be published: no network with a way to the outside"
+                f"{record.name or record.container_id}: ports can't be published: no network with a way to the outside"
             )
         return leg
 
