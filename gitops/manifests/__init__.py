@@ -61,12 +61,11 @@ def load(
     options, memory = options or LoadOptions(), memory or LoadMemory()
     with _without_collector(), memory.load():
         found = reading.read([paths] if isinstance(paths, Path) else list(paths), options, memory)
-        new = {
-            file.digest: file.source.text
-            for file in found.files
-            if memory.text(file.digest) is None and not discovery.looks_like(file.source.text)
-        }
-        with ahead.parsing(new) as parsed:
+        new = {file.digest: file.source.text for file in found.files if memory.text(file.digest) is None}
+        compose = {digest for digest, text in new.items() if discovery.looks_like(text)}
+        plain = {digest for digest in compose if discovery.is_plain(new[digest])}
+        texts = {digest: text for digest, text in new.items() if digest in plain or digest not in compose}
+        with ahead.parsing(texts, plain) as parsed:
             from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
 
             return loading.load(found, options, memory, parsed)

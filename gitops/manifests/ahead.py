@@ -14,7 +14,7 @@ import os
 import pickle
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 Built = tuple[int, int, Any]
@@ -61,8 +61,11 @@ class _Child(Ahead):
 
 
 @contextlib.contextmanager
-def parsing(texts: Mapping[str, str]) -> Iterator[Ahead]:
-    """Parse these texts, by their digests, in a child, if that is worth it. It ends with the context."""
+def parsing(texts: Mapping[str, str], with_places: Collection[str] = ()) -> Iterator[Ahead]:
+    """Parse these texts, by their digests, in a child, if that is worth it. It ends with the context.
+
+    Of the texts `with_places` each value is a pair, with the places of its entries (`construct.entry_places`).
+    """
     if sum(map(len, texts.values())) < _WORTH_IT or not _may_fork():
         yield Ahead()
         return
@@ -72,7 +75,7 @@ def parsing(texts: Mapping[str, str]) -> Iterator[Ahead]:
     if process_id == 0:
         with contextlib.suppress(BaseException):
             os.close(lengths)
-            _work(texts, lengths_in, values)
+            _work(texts, with_places, lengths_in, values)
         os._exit(0)
     os.close(lengths_in)
     try:
@@ -93,10 +96,10 @@ def _may_fork() -> bool:
 # In the child
 
 
-def _work(texts: Mapping[str, str], lengths: int, values: int) -> None:
+def _work(texts: Mapping[str, str], with_places: Collection[str], lengths: int, values: int) -> None:
     from gitops.manifests.text import construct, graph
 
-    for text in texts.values():
+    for digest, text in texts.items():
         data = b""
         with contextlib.suppress(graph.TextProblem, ValueError, RecursionError):
             built = []
@@ -105,6 +108,8 @@ def _work(texts: Mapping[str, str], lengths: int, values: int) -> None:
                 value = builder.build(root)
                 if builder.problems:
                     raise ValueError("the parent is to find the place")
+                if digest in with_places:
+                    value = value, construct.entry_places(root)
                 built.append((root.start_mark.line + 1, root.start_mark.column + 1, value))
             data = _encoded(built)
         os.write(values, data)

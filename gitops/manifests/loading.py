@@ -41,6 +41,7 @@ class _File:
     """It is a Compose file, of which nothing more is known yet."""
     is_given: bool = False
     """It was named, and not found in a directory."""
+    digest: str = ""
 
     @property
     def is_ours(self) -> bool:
@@ -60,7 +61,7 @@ def load(found: reading.Found, options: LoadOptions, memory: LoadMemory, ahead: 
         for document in file.documents:
             if document.parsed.is_ours:
                 catalog.add(_item(document, file.repository))
-    made = _compose(files, options, environ, memory)
+    made = _compose(files, options, environ, memory, ahead)
     if made is not None:
         catalog.is_incomplete = catalog.is_incomplete or bool(made.problems)
         for document, repository in made.documents:
@@ -94,6 +95,7 @@ def _compose(
     options: LoadOptions,
     environ: Mapping[str, str],
     memory: LoadMemory,
+    ahead: Ahead,
     *,
     keeps_data: bool = False,
 ) -> compose.Loaded | None:
@@ -103,8 +105,10 @@ def _compose(
         return None
     from gitops.manifests.compose import loading
 
-    candidates = [loading.Candidate(file.path, file.source, file.repository, file.is_given) for file in found]
-    return loading.load(candidates, options, environ, memory.projects, keeps_data=keeps_data)
+    candidates = [
+        loading.Candidate(file.path, file.source, file.repository, file.is_given, file.digest) for file in found
+    ]
+    return loading.load(candidates, options, environ, memory.projects, ahead, keeps_data=keeps_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def render(found: reading.Found, options: LoadOptions) -> Rendered:
     memory = LoadMemory()
     files = _files(found, memory, Ahead())
     problems = [problem for file in files for problem in file.problems if not file.documents]
-    made = _compose(files, options, _environ(options), memory, keeps_data=True)
+    made = _compose(files, options, _environ(options), memory, Ahead(), keeps_data=True)
     if made is not None:
         problems += made.problems
         problems += [problem for document, _ in made.documents for problem in document.problems()]
@@ -143,7 +147,7 @@ def _files(found: reading.Found, memory: LoadMemory, ahead: Ahead) -> list[_File
 
 
 def _file(read: ReadFile, memory: LoadMemory, ahead: Ahead) -> _File:
-    file = _File(read.source, read.path, read.repository, is_given=read.is_given)
+    file = _File(read.source, read.path, read.repository, is_given=read.is_given, digest=read.digest)
     if isinstance(read.failure, Refused):
         file.problems.append(errors.Problem(read.source.name, 0, 0, "", read.failure.reason, read.failure.hint))
     elif isinstance(read.failure, errors.Problem):

@@ -35,6 +35,11 @@ def looks_like(text: str) -> bool:
     return bool(keys & _SECTIONS) and all(key in _SECTIONS or key in _OTHERS or key.startswith("x-") for key in keys)
 
 
+def is_plain(text: str) -> bool:
+    """Whether a Compose file stands for itself: nothing is to be filled in, merged or fetched."""
+    return not any(mark in text for mark in ("$", "<<", "extends", "include", "!reset", "!override"))
+
+
 def is_main(name: str) -> bool:
     """Whether a file has one of the names that Compose looks for by itself."""
     return name in _NAMES

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gitops import errors
+from gitops.manifests.ahead import Ahead
 from gitops.manifests.compose import discovery, inputs, objects, project
 from gitops.manifests.compose.inputs import Inputs, Variables
 from gitops.manifests.compose.objects import ComposeDocument, Source
@@ -30,6 +31,8 @@ class Candidate:
     repository: Repository
     is_given: bool
     """It was named itself, not found in a directory."""
+    digest: str
+    """Of its text, by which it may have been parsed ahead."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ def load(
     options: LoadOptions,
     environ: Mapping[str, str],
     memory: Memory[Project],
+    ahead: Ahead,
     *,
     keeps_data: bool = False,
 ) -> Loaded:
@@ -81,7 +85,7 @@ def load(
     for group in _groups(candidates, options):
         if group.files[0].path in consumed:
             continue
-        result, read = _load(group, options, environ, memory, keeps_data)
+        result, read = _load(group, options, environ, memory, ahead, keeps_data)
         consumed |= read - {file.path for file in group.files}
         results.append((group, result))
     stacks: dict[tuple[str, str], _Group] = {}
@@ -133,7 +137,12 @@ def _second(document: ComposeDocument, first: _Group) -> errors.Problem:
 
 
 def _load(
-    group: _Group, options: LoadOptions, environ: Mapping[str, str], memory: Memory[Project], keeps_data: bool
+    group: _Group,
+    options: LoadOptions,
+    environ: Mapping[str, str],
+    memory: Memory[Project],
+    ahead: Ahead,
+    keeps_data: bool,
 ) -> tuple[Loaded, set[Path]]:
     """The project of a group, as it was before where nothing has changed, and the files that it read."""
     repository = group.files[0].repository
@@ -144,7 +153,7 @@ def _load(
         documents = [(document, repository) for document, _ in kept.loaded.documents]
         return Loaded(documents, warnings=kept.loaded.warnings), kept.inputs.paths
     reader, variables = _reader(group), Variables(environ)
-    loaded = _made(group, reader, options, variables, keeps_data)
+    loaded = _made(group, reader, options, variables, ahead, keeps_data)
     if not loaded.problems:
         memory.put(Project(options, reader, variables, loaded), *key)
     return loaded, reader.paths
@@ -157,7 +166,9 @@ def _reader(group: _Group) -> Inputs:
     return reader
 
 
-def _made(group: _Group, reader: Inputs, options: LoadOptions, variables: Variables, keeps_data: bool) -> Loaded:
+def _made(
+    group: _Group, reader: Inputs, options: LoadOptions, variables: Variables, ahead: Ahead, keeps_data: bool
+) -> Loaded:
     main, loaded = group.files[0], Loaded()
     try:
         variables = variables.below(_variables(reader, group.directory, options, variables))
@@ -172,7 +183,7 @@ def _made(group: _Group, reader: Inputs, options: LoadOptions, variables: Variab
     def made() -> project.Project:
         return project.load(reader, group.directory, names, variables)
 
-    found = made()
+    found = _ahead(group, reader, variables, ahead, made) or made()
     loaded.problems += found.problems
     loaded.warnings += found.warnings
     if found.values is None:
@@ -188,6 +199,17 @@ def _made(group: _Group, reader: Inputs, options: LoadOptions, variables: Variab
     loaded.warnings += result.warnings
     loaded.documents = [(document, main.repository) for document in result.documents]
     return loaded
+
+
+def _ahead(
+    group: _Group, reader: Inputs, variables: Variables, ahead: Ahead, remake: Callable[[], project.Project]
+) -> project.Project | None:
+    """The project of a single plain file that was parsed already, if there is nothing to say about it."""
+    built = ahead.take(group.files[0].digest) if len(group.files) == 1 else None
+    if built is None or len(built) != 1:
+        return None
+    data, places = built[0][2]
+    return project.of_values(reader, group.directory, variables, group.files[0].source, data, places, remake)
 
 
 def _variables(reader: Inputs, directory: str, options: LoadOptions, variables: Variables) -> dict[str, str]:

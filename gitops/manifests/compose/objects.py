@@ -16,7 +16,6 @@ from gitops.manifests import documents, problems
 from gitops.manifests.compose import services
 from gitops.manifests.compose.project import Project
 from gitops.manifests.compose.services import Context, Translation
-from gitops.manifests.compose.weaving import entry, text_of
 from gitops.manifests.desired import Position
 from gitops.manifests.documents import Document, Parsed, SourceText
 from gitops.manifests.kinds import registry
@@ -24,7 +23,7 @@ from gitops.manifests.kinds.base import API_VERSION
 from gitops.manifests.problems import Issue
 from gitops.manifests.text import construct
 from gitops.manifests.text.construct import Path
-from gitops.manifests.text.graph import MappingNode, Node
+from gitops.manifests.text.graph import Node
 
 _SECTIONS = {
     "networks": "Network",
@@ -159,7 +158,7 @@ class Made:
 def make(project: Project, stack: str, profiles: frozenset[str], origin: Source, *, keeps_data: bool = False) -> Made:
     """The objects of a project that was read without problems; `keeps_data`: their documents keep what they are made
     of."""
-    assert project.values is not None and project.root is not None
+    assert project.values is not None
     made = Made([], [], [])
     values = project.values
     active, inactive = _active(values.get("services") or {}, profiles)
@@ -171,9 +170,6 @@ def make(project: Project, stack: str, profiles: frozenset[str], origin: Source,
             found = Issue(("services", name, "provider"), "is not honoured: the service is left out", "", on_key=True)
             made.warnings.append(project.problem(found))
     for section, kind in _SECTIONS.items():
-        places = entry(project.root, section)
-        map_node = places[1] if places else None
-        keys = {text_of(key): key for key, _ in map_node.value} if isinstance(map_node, MappingNode) else {}
         for name, value in (values.get(section) or {}).items():
             if section == "services":
                 if name not in active:
@@ -181,18 +177,7 @@ def make(project: Project, stack: str, profiles: frozenset[str], origin: Source,
                 translation = services.translate(name, active[name], context)
             else:
                 translation = _TRANSLATE[section](name, value or {})
-            _add(
-                made,
-                project,
-                origin,
-                stack,
-                kind,
-                section,
-                name,
-                translation,
-                keys.get(name) or project.key((section, name)),
-                keeps_data,
-            )
+            _add(made, project, origin, stack, kind, section, name, translation, keeps_data)
     return made
 
 
@@ -245,7 +230,6 @@ def _add(
     section: str,
     name: str,
     translation: Translation,
-    node: Node,
     keeps_data: bool,
 ) -> None:
     base: Path = (section, name)
@@ -262,10 +246,10 @@ def _add(
         "spec": translation.spec,
     }
     model, issues = documents.check_model(registry.KINDS[kind](), data, kind, names="compose")
-    source = project.weave.owner(node)
+    source, line, column = project.place(section, name)
     parsed = Parsed(
-        line=node.start_mark.line + 1,
-        column=node.start_mark.column + 1,
+        line=line,
+        column=column,
         kind=kind,
         name=name,
         stack=stack,

@@ -7,7 +7,7 @@ chain is named where files or services lead back to themselves. What the values 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,17 +48,30 @@ class Project:
     values: dict[str, Any] | None = None
     problems: list[errors.Problem] = field(default_factory=list)
     warnings: list[errors.Problem] = field(default_factory=list)
+    places: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    """Line and column of the objects by section and name, where there are no nodes."""
+    remake: Callable[[], Project] | None = None
+    """Makes the project with its nodes, where it was made without."""
 
-    def key(self, path: construct.Path) -> Node:
-        """The node of a key, also where an anchor brings it."""
-        assert self.root is not None
-        key, node, _ = construct.locate(self.root, path)
-        return key or node
+    def place(self, section: str, name: str) -> tuple[SourceText, int, int]:
+        """File, line and column of an object's name, also where an anchor brings it."""
+        found = self.places.get(section, {}).get(name)
+        if found is not None:
+            return (self.weave.main, *found)
+        key, node, _ = construct.locate(self._nodes(), (section, name))
+        mark = (key or node).start_mark
+        return self.weave.owner(key or node), mark.line + 1, mark.column + 1
 
     def problem(self, issue: Issue) -> errors.Problem:
         """An issue at a path of the merged file, pinned to the line that it comes from."""
+        return _pinned(self._nodes(), issue, self.weave)
+
+    def _nodes(self) -> Node:
+        if self.root is None and self.remake is not None:
+            whole = self.remake()
+            self.root, self.weave = whole.root, whole.weave
         assert self.root is not None
-        return _pinned(self.root, issue, self.weave)
+        return self.root
 
 
 def load(inputs: Inputs, directory: str, files: Sequence[str], variables: Variables) -> Project:
@@ -69,9 +82,28 @@ def load(inputs: Inputs, directory: str, files: Sequence[str], variables: Variab
     project.weave, project.problems, project.warnings = loader.weave, loader.problems, loader.warnings
     if project.root is not None and not project.problems:
         project.values = loader.values or loader.whole(project.root)
+        if loader.values is not None:
+            project.places = construct.entry_places(project.root)
     if project.problems:
         project.values = None
     return project
+
+
+def of_values(
+    inputs: Inputs,
+    directory: str,
+    variables: Variables,
+    source: SourceText,
+    data: Any,
+    places: dict[str, dict[str, tuple[int, int]]],
+    remake: Callable[[], Project],
+) -> Project | None:
+    """The project of one plain file whose values are there; None if there is anything to say about them."""
+    report = Report()
+    values = ledger.FILE.check(data, (), report)
+    if report.issues or report.warnings:
+        return None
+    return Project(directory, variables, inputs, None, Weave(source), values, places=places, remake=remake)
 
 
 def _pinned(root: Node, issue: Issue, weave: Weave) -> errors.Problem:

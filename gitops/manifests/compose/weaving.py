@@ -7,7 +7,7 @@ Maps are merged key by key, lists appended, everything else is replaced; what de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -309,11 +309,3 @@ _UNIQUE: dict[Path, Callable[[Node], object]] = {
 def has_tags(text: str) -> bool:
     """Whether a text may hold tags of Compose."""
     return RESET in text or OVERRIDE in text
-
-
-def needs_weaving(roots: Sequence[tuple[SourceText, Node]]) -> bool:
-    """Whether a project is more than one plain file."""
-    if len(roots) != 1:
-        return True
-    (source, root) = roots[0]
-    return "extends" in source.text or has_tags(source.text) or get(root, "include") is not None

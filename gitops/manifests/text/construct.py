@@ -156,6 +156,19 @@ def locate(root: Node, path: Sequence[str | int]) -> tuple[Node | None, Node, in
     return key, node, len(path)
 
 
+def entry_places(root: Node) -> dict[str, dict[str, tuple[int, int]]]:
+    """Line and column, from 1, of each key of the maps that stand in a map."""
+    return {
+        section.value: {
+            key.value: (key.start_mark.line + 1, key.start_mark.column + 1)
+            for key, _ in node.value
+            if isinstance(key, ScalarNode)
+        }
+        for section, node in (root.value if isinstance(root, MappingNode) else ())
+        if isinstance(section, ScalarNode) and isinstance(node, MappingNode)
+    }
+
+
 def _step(node: Node, part: str | int) -> tuple[Node | None, Node] | None:
     if isinstance(node, MappingNode):
         for key, value in node.value:
