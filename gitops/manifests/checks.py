@@ -53,6 +53,14 @@ def check_move(catalog: Catalog, item: Item) -> None:
         catalog.report(item, Issue(path, "is the stack that it is in", "name the one that it was in before"))
 
 
+def check_protection(catalog: Catalog, item: Item) -> None:
+    """What can be protected is an object of ours that has labels on the engine."""
+    found = item.model.metadata.labels if item.model else None
+    if found and labels.PROTECT in found and (item.is_external or item.kind in ("Image", "Stack")):
+        what = "what is external is never removed" if item.is_external else f"a kind without labels: {item.kind}"
+        catalog.report(item, Issue(("metadata", "labels", labels.PROTECT), "protects nothing here", what, on_key=True))
+
+
 def check_default_networks(catalog: Catalog) -> None:
     """The default network of a stack can't be one of another, such as one that moved there."""
     for stack, item in catalog.default_networks.items():

@@ -210,6 +210,7 @@ def _convert(catalog: Catalog, memory: LoadMemory) -> tuple[list[Desired], list[
         checks.check_names(catalog, item)
         checks.check_stack(catalog, item)
         checks.check_move(catalog, item)
+        checks.check_protection(catalog, item)
     checks.check_images(catalog)
     checks.check_subnets(catalog)
     checks.check_ports(catalog)

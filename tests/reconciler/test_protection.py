@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace as changed
 
+from gitops import errors, manifests
 from gitops.manifests import Desired, DesiredSet, Position, StackSettings, canonical
 from gitops.objects.container import Volume, VolumeCreate
 from gitops.objects.mount import Mount
@@ -135,6 +137,22 @@ def test_a_protected_secret_that_left_is_told_though_its_version_stays_for_rollb
     seen = Live(secrets={name: secret}, services=services("web"))
     found = plan(wanted("web"), seen, kept=frozenset({("Secret", name)}))
     assert not found.changed and found.refused[0].startswith(f"secret {name} is protected")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kind: Service\nmetadata: {name: a}\nspec: {image: 'a:1', labels: {gitops.protect: 'true'}}",
+        "kind: Stack\nmetadata: {name: a, labels: {gitops.protect: true}}",
+        "kind: Network\nmetadata: {name: a, labels: {gitops.protect: true}}\nspec: {external: true}",
+        "kind: Image\nmetadata: {name: a, labels: {gitops.protect: true}}\n"
+        "spec: {reference: 'a:1', pull: {repository: a, tag: '1'}}",
+    ],
+)
+def test_the_label_is_refused_where_it_protects_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"apiVersion: gitops/v1\n{text}\n")
+    with pytest.raises(errors.InvalidManifest, match="protects nothing here"):
+        manifests.load(tmp_path)
 
 
 # Volumes

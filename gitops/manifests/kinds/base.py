@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gitops.manifests.kinds.values import Labels, Name
+from gitops.manifests.kinds.values import Labels, Name, PlainLabels
 
 API_VERSION = "gitops/v1"
 
@@ -47,7 +47,7 @@ class Metadata(Model):
         "The stack that the object was in before: it keeps its name on the engine, and nothing restarts.",
     )
     labels: Labels | None = optional("Labels of the object on the engine.")
-    annotations: Labels | None = optional("Notes that stay in the manifest.")
+    annotations: PlainLabels | None = optional("Notes that stay in the manifest.")
     naming: Literal["compose"] | None = optional(
         "compose: names here may be as in Compose files, with capital letters, dots and underscores."
     )

@@ -17,8 +17,8 @@ from gitops.manifests.kinds.values import (
     Environment,
     ImageName,
     Int,
-    Labels,
     Mode,
+    PlainLabels,
     Text,
     Texts,
     image,
@@ -168,7 +168,7 @@ class RunConfig(Model):
     expose: Annotated[list[str], BeforeValidator(_expose, json_schema_input_type=list[int | str])] | None = optional(
         "Ports that it listens on, as in 8080 or 53/udp."
     )
-    labels: Labels | None = optional("Labels of the image.")
+    labels: PlainLabels | None = optional("Labels of the image.")
     stop_signal: Signal | None = optional("The signal that asks it to stop.")
     healthcheck: Healthcheck | None = optional("How its health is checked.")
     volumes: list[AbsolutePath] | None = optional("Paths that get a volume of their own.")

@@ -26,8 +26,8 @@ from gitops.manifests.kinds.values import (
     Environment,
     ImageName,
     Int,
-    Labels,
     OneOrTexts,
+    PlainLabels,
     Text,
     Texts,
     Words,
@@ -242,7 +242,7 @@ class ServiceSpec(Model):
     stop_grace_period: Duration | None = optional("Until SIGKILL follows; default 10s.")
     environment: Environment | None = optional("Variables: a map, or a list of KEY=VALUE.")
     env_file: EnvFiles | None = optional("Files of variables; `environment` wins.")
-    labels: Labels | None = optional("Labels of the containers.")
+    labels: PlainLabels | None = optional("Labels of the containers.")
     healthcheck: Healthcheck | None = optional("How its health is checked.")
     ports: list[Port] | None = optional("Published ports.")
     depends_on: DependsOn | None = optional("Services that must be there before: names, or a map with conditions.")

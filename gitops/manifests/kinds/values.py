@@ -107,13 +107,29 @@ def text_map(value: Any) -> Any:
 
 
 def label_map(value: Any) -> Any:
-    """A `text_map` whose names are free for people."""
+    """A `text_map` whose names are free for people, for objects that can be protected."""
+    return _label_map(value, can_protect=True)
+
+
+def plain_label_map(value: Any) -> Any:
+    """The same for labels that protect nothing: those of containers and images."""
+    return _label_map(value, can_protect=False)
+
+
+def _label_map(value: Any, *, can_protect: bool) -> Any:
     findings = Findings()
     result = _map(value, findings, "")
     for key, given in result.items() if isinstance(result, dict) else ():
-        if key == labels.PROTECT:
+        if key == labels.PROTECT and can_protect:
             if given not in ("true", "false"):
                 findings.add(f'{given!r} is neither "true" nor "false"', "", key)
+        elif key == labels.PROTECT:
+            findings.add(
+                "protects nothing here",
+                "say it in metadata.labels, or in the deploy.labels of a service",
+                key,
+                on_key=True,
+            )
         elif key.startswith("gitops.") or key == "com.docker.stack.namespace":
             findings.add("this label is kept for gitops itself", "use another name", key, on_key=True)
     findings.finish()
@@ -137,6 +153,7 @@ OneOrTexts = Annotated[list[str], BeforeValidator(one_or_texts, json_schema_inpu
 Words = Annotated[list[str], BeforeValidator(words, json_schema_input_type=str | list[str | int | float])]
 _MapInput = dict[str, str | int | float | bool | None] | list[str]
 Labels = Annotated[dict[str, str], BeforeValidator(label_map, json_schema_input_type=_MapInput)]
+PlainLabels = Annotated[dict[str, str], BeforeValidator(plain_label_map, json_schema_input_type=_MapInput)]
 Environment = Annotated[dict[str, str], BeforeValidator(environment, json_schema_input_type=_MapInput)]
 
 
