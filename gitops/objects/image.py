@@ -50,6 +50,8 @@ class ImageInspect(Full, frozen=True):
     docker_version: str = ""
     graph_driver: dict[str, Any] = msgspec.field(default_factory=dict)
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    container_config: ContainerConfig | None = None
+    """As `config`: API versions before 1.45 have it, and Compose v1 reads it whatever the version."""
 
 
 class HistoryItem(Full, frozen=True):

@@ -80,6 +80,7 @@ def inspect(entry: Entry, lower: Sequence[Path]) -> image.ImageInspect:
         author=config.author,
         docker_version=config.docker_version,
         graph_driver={"Name": "overlay2", "Data": graph},
+        container_config=config.run,
         metadata={"LastTagTime": base.format_time(entry.row.tagged_ns)},
     )
 
