@@ -61,21 +61,25 @@ class Scenario:
         self._coming = [{name: f"Zq{os.urandom(9).hex()}/+ &%" for name in SOURCES} for _ in range(2)]
         self._monkeypatch = monkeypatch
         self._identity = pyrage.x25519.Identity.generate()
+        self.recipient = str(self._identity.to_public())
         (path / "image.yaml").write_text(
             image("app:v1", "v1").replace("reference: app:v1", f"reference: app:v1\n  push: {REGISTRY}/team/app")
         )
         (path / "key.txt").write_text(str(self._identity))
-        monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(path / "key.txt"))
+        (path / "strangers.txt").write_text(str(pyrage.x25519.Identity.generate()))
+        self.opens_with("key.txt")
         self.all = {"registry": PASSWORD, "identity": str(self._identity)}
         self.all |= {f"{name} {number}": found[name] for number, found in enumerate(self._coming) for name in found}
         self.renew()
+
+    def opens_with(self, file: str) -> None:
+        self._monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(self.path / file))
 
     def renew(self) -> None:
         """Another value for each source."""
         self.values = self._coming.pop(0)
         sealed = f"db: {{password: '{self.values['sealed']}'}}\n".encode()
-        recipients = [str(self._identity.to_public())]
-        (self.path / "sealed.yaml.enc").write_bytes(document.encrypt(sealed, "yaml", recipients))
+        (self.path / "sealed.yaml.enc").write_bytes(document.encrypt(sealed, "yaml", [self.recipient]))
         (self.path / "value.txt").write_text(self.values["file"])
         self._monkeypatch.setenv(VARIABLE, self.values["variable"])
         (self.path / "values.yaml").write_text(f"password: '{self.values['rendered']}'\n")
@@ -93,11 +97,12 @@ class Scenario:
     def lay_out(self, command: str) -> None:
         (self.path / "web.yaml").write_text(SERVICE.format(command=command))
 
-    def say(self, *arguments: str | Path, code: int = 0) -> None:
-        """Run a command of ours, and keep what it says."""
+    def say(self, *arguments: str | Path, code: int = 0) -> str:
+        """Run a command of ours, and keep what it says; its errors."""
         done = self.host.gitops(*arguments, check=False)
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         self.said += done.stdout + done.stderr
+        return str(done.stderr)
 
     def planned(self) -> None:
         for form in ("text", "json", "markdown"):
@@ -163,7 +168,7 @@ def watched(search: Any) -> Iterator[list[str]]:
     is_over = threading.Event()
 
     def look() -> None:
-        while not is_over.wait(0.05):
+        while not is_over.wait(0.1):
             found.extend(search.in_processes([VARIABLE], known))
 
     thread = threading.Thread(target=look)
@@ -181,6 +186,10 @@ def walk(scenario: Scenario) -> None:
     scenario.lay_out(RUNS)
     scenario.say("validate", path)
     scenario.say("secret", "check", path)
+    scenario.opens_with("strangers.txt")
+    assert scenario.recipient in scenario.say("apply", path, "--yes", code=1), "who can open the file is not told"
+    assert scenario.host.api("/services") == []
+    scenario.opens_with("key.txt")
     scenario.say("diff", path, "--out", kept, code=2)
     scenario.say("apply", kept)
     scenario.containers_have_them()
