@@ -23,6 +23,12 @@ CORPUS = Path(os.environ.get("GITOPS_COMPOSE_CORPUS") or Path(__file__).parents[
 _MISSING = "no such file: "
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What runs remember from one to the next lies with the tests' other files."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="module")
 def compose_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """A copy of the corpus of Compose files of others, with a stand-in for each file that one of them names and the

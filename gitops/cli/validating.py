@@ -15,17 +15,16 @@ from gitops.cli import common
 @common.values
 def validate(path: Path, env: str, sets: tuple[str, ...], allowed: tuple[Path, ...]) -> None:
     """Check the manifests of PATH and report every problem at once. Talks to no engine."""
-    from gitops import manifests
+    from gitops.manifests import verdicts
 
-    found = manifests.load(path, common.load_options(env, sets, allowed, key=b"validate", only_checks=True))
+    found = verdicts.check(path, common.load_options(env, sets, allowed, key=b"validate", only_checks=True))
     common.tell_warnings(found.warnings)
     if not found.objects and not found.externals:
         raise errors.Invalid(
             f"no manifests in {path}: files end in .yaml, .yml or .j2 and begin with apiVersion: gitops/v1"
         )
-    kinds = {item.kind for item in found.objects}
-    counts = [f"{len(found.of(kind))} {kind}" for kind in ("Image", "Network", "Volume", "Secret", "Config", "Service")]
-    counts = [text for text in counts if text.partition(" ")[2] in kinds]
+    kinds = ("Image", "Network", "Volume", "Secret", "Config", "Service")
+    counts = [f"{found.objects[kind]} {kind}" for kind in kinds if found.objects.get(kind)]
     click.echo(f"{path} is valid: {', '.join(counts)}")
 
 

@@ -26,6 +26,7 @@ from gitops.manifests.options import LoadOptions
 
 if TYPE_CHECKING:
     from gitops.manifests.loading import Rendered
+    from gitops.manifests.reading import Found
 
 __all__ = [
     "BuildSource",
@@ -38,6 +39,7 @@ __all__ = [
     "Spec",
     "StackSettings",
     "load",
+    "load_found",
     "render",
     "rendered",
 ]
@@ -55,20 +57,36 @@ def load(
         errors.InvalidManifest: anything wrong in any file, all of it at once.
         errors.NotFound: a path that was given doesn't exist.
     """
-    from gitops.manifests import ahead, reading
-    from gitops.manifests.compose import discovery
+    from gitops.manifests import reading
 
     options, memory = options or LoadOptions(), memory or LoadMemory()
     with _without_collector(), memory.load():
         found = reading.read([paths] if isinstance(paths, Path) else list(paths), options, memory)
-        new = {file.digest: file.source.text for file in found.files if memory.text(file.digest) is None}
-        compose = {digest for digest, text in new.items() if discovery.looks_like(text)}
-        plain = {digest for digest in compose if discovery.is_plain(new[digest])}
-        texts = {digest: text for digest, text in new.items() if digest in plain or digest not in compose}
-        with ahead.parsing(texts, plain) as parsed:
-            from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
+        return _checked(found, options, memory)
 
-            return loading.load(found, options, memory, parsed)
+
+def load_found(found: Found, options: LoadOptions, memory: LoadMemory) -> DesiredSet:
+    """The same for files that were read before, with the same options and memory.
+
+    Raises:
+        errors.InvalidManifest: anything wrong in any file, all of it at once.
+    """
+    with _without_collector(), memory.load():
+        return _checked(found, options, memory)
+
+
+def _checked(found: Found, options: LoadOptions, memory: LoadMemory) -> DesiredSet:
+    from gitops.manifests import ahead
+    from gitops.manifests.compose import discovery
+
+    new = {file.digest: file.source.text for file in found.files if memory.text(file.digest) is None}
+    compose = {digest for digest, text in new.items() if discovery.looks_like(text)}
+    plain = {digest for digest in compose if discovery.is_plain(new[digest])}
+    texts = {digest: text for digest, text in new.items() if digest in plain or digest not in compose}
+    with ahead.parsing(texts, plain) as parsed:
+        from gitops.manifests import loading  # pydantic and the kinds are heavy, and only needed here
+
+        return loading.load(found, options, memory, parsed)
 
 
 def render(paths: Path | Sequence[Path], options: LoadOptions | None = None) -> dict[str, str]:

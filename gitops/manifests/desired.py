@@ -156,6 +156,10 @@ class DesiredSet:
     warnings: tuple[errors.Problem, ...] = ()
     """What was read and has no effect, or another one than elsewhere, or is hardly meant, with its place."""
 
+    asked_host: bool = False
+    """Whether anything of this host was asked for but files of the repository: what comes of it may differ the next
+    time."""
+
     def of(self, kind: str) -> tuple[Desired, ...]:
         """The objects of a kind."""
         return tuple(item for item in self.objects if item.kind == kind)

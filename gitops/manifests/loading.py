@@ -86,6 +86,7 @@ def load(found: reading.Found, options: LoadOptions, memory: LoadMemory, ahead: 
         externals=tuple(externals),
         directories=_directories(found.repositories, files),
         encrypted=tuple(catalog.encrypted),
+        asked_host=catalog.looks > 0,
         warnings=(*catalog.warnings, *(made.warnings if made else ())),
     )
 

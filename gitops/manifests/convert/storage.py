@@ -230,6 +230,7 @@ def _content(
 
 
 def _variable(catalog: Catalog, item: Item, variable: str) -> bytes | None:
+    catalog.looks += 1
     value = catalog.environ.get(variable)
     if value is None:
         value = item.variables.get(variable)
