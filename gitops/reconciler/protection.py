@@ -100,16 +100,16 @@ class _Labelled(msgspec.Struct, rename="pascal"):
 
 def too_many(steps: Iterable[Step], live: Live, stacks: Collection[str]) -> Iterator[str]:
     """Stacks that would lose more than a share of their objects at once, as by a wrong path."""
-    owned: dict[str, set[tuple[str, str]]] = {stack: set() for stack in stacks}
-    for found in _owners(live):
-        if found is not None and found[0] in owned and found[1] in _COUNTED:
-            owned[found[0]].add(found[1:])
     gone: dict[str, set[tuple[str, str]]] = {}
     for step in steps:
-        if step.action is Action.DELETE and step.kind in _COUNTED:
+        if step.action is Action.DELETE and step.kind in _COUNTED and step.stack in stacks:
             gone.setdefault(step.stack, set()).add((step.kind, step.name))
+    owned: dict[str, set[tuple[str, str]]] = {stack: set() for stack in gone}
+    for found in _owners(live) if gone else ():
+        if found is not None and found[0] in owned and found[1] in _COUNTED:
+            owned[found[0]].add(found[1:])
     for stack, names in sorted(gone.items()):
-        total = len(owned.get(stack, names) | names)
+        total = len(owned[stack] | names)
         if len(names) >= LEAST and SHARE * len(names) > total:
             shown = ", ".join(f"{kind.lower()} {name}" for kind, name in sorted(names)[:_SHOWN])
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

@@ -50,7 +50,7 @@ def volumes(
     `removed` are the services that go. Of a stack that stays, those that stay are nobody's business and not told.
     """
     wanted = {(item.stack, item.name) for item in desired.of("Volume")}
-    users = _users(live, removed)
+    users = _users(live, removed) if is_asked else {}
     found = []
     for name, volume in sorted(live.volumes.items()):
         owner = live.owner(volume.labels)
