@@ -6,6 +6,7 @@ The log never holds a body, a header or a query: these carry secrets.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import platform
 import time
@@ -89,6 +90,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        _check_caller(request)
         _check_version(request.match_info.get("version", ""))
         if is_stream(request.match_info.handler):
             return await _streamed(request, handler)
@@ -180,6 +182,32 @@ def _http_error(error: web.HTTPException) -> web.Response:
     if error.status == 413:
         return answers.error(413, "the request's body is too large")
     return answers.error(error.status, error.reason)
+
+
+def _check_caller(request: web.Request) -> None:
+    """Keep web pages from a port without TLS, which any page's browser on this host can reach.
+
+    Browsers send `Origin` with all that changes something; what they read they ask for under the page's own name, which
+    its owner may point to loopback.
+    """
+    address = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    if not isinstance(address, tuple):
+        return  # a unix socket, also the one that TLS ends in
+    if "Origin" in request.headers:
+        raise errors.Denied("requests of web pages are refused on a port without TLS")
+    if ipaddress.ip_address(address[0]).is_loopback and not _is_local(request.host):
+        raise errors.Denied(f"{request.host[:100]!r} is refused as a name of this host on a port without TLS")
+
+
+def _is_local(host: str) -> bool:
+    name = host.rpartition("]")[0].strip("[") if host.startswith("[") else host.partition(":")[0]
+    if name.lower() in ("", "localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_version(text: str) -> None:

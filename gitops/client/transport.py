@@ -307,8 +307,12 @@ class Transport:
                 f"the engine on {host} refuses this client's certificate ({alert[1]}): "
                 "it must be of the authority that the engine trusts, and valid today"
             )
-        is_plain = self.endpoint.socket is None and self.endpoint.tls is None
-        hint = "; if it wants TLS, name your certificate's directory by GITOPS_CERT_PATH" if is_plain else ""
+        hint = ""
+        if self.endpoint.tls is not None and not self._prefix:
+            # Servers that close without reading on may destroy the alert that says so.
+            hint = "; it may refuse this client's certificate"
+        elif self.endpoint.tls is None and self.endpoint.socket is None:
+            hint = "; if it wants TLS, name your certificate's directory by GITOPS_CERT_PATH"
         return errors.Unavailable(f"the connection to the engine on {host} broke: {_reason(error)}{hint}")
 
 

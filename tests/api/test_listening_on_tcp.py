@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gitops import client, errors
@@ -218,6 +219,31 @@ async def test_plain_tcp_on_loopback_is_served() -> None:
     bound = listeners.bind(["tcp://localhost:0"], "root")
     serving = await server.serve(engine, node, bound)
     await _ask(str(bound[0]))
+    await serving.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:2375"}, 200),
+        ({"Host": "[::1]:2375"}, 200),
+        ({"Host": "127.0.0.1"}, 200),
+        ({"Host": "docker.evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example:2375"}, 403),
+        ({"Host": "127.0.0.1", "Origin": "http://evil.example"}, 403),
+    ],
+)
+async def test_web_pages_are_kept_from_a_port_without_tls(headers: dict[str, str], status: int) -> None:
+    engine: Any = SimpleNamespace(events=EventBus())
+    node: Any = SimpleNamespace(state="inactive")
+    bound = listeners.bind(["tcp://127.0.0.1:0"], "root")
+    serving = await server.serve(engine, node, bound)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(str(bound[0]).replace("tcp", "http") + "/_ping", headers=headers) as answer,
+    ):
+        assert answer.status == status
     await serving.close()
 
 

@@ -94,6 +94,24 @@ def test_clients_without_a_certificate_of_the_authority_stay_outside(tls: Any, c
     assert "Traceback" not in tls.log.read_text()
 
 
+def test_a_real_dockerd_behind_tls_is_reached_and_its_refusal_is_told(dockerd: Any, ca: Any) -> None:
+    dockerd.stop()
+    ca.server()
+    dockerd.tls = ca.directory
+    dockerd.start()
+    mine, expired = ca.client(), ca.client("expired", days=-1)
+
+    def gitops(verb: str, directory: Path) -> subprocess.CompletedProcess[str]:
+        variables = (f"GITOPS_HOST={URL}", f"GITOPS_CERT_PATH={directory}")
+        done: subprocess.CompletedProcess[str] = dockerd.run("env", *variables, BIN / "gitops", verb, check=False)
+        return done
+
+    dockerd.wait(lambda: "engine none" not in gitops("version", mine).stdout, 30, "dockerd is not reached")
+    done = gitops("status", expired)
+    assert done.returncode == 1
+    assert "this client's certificate" in done.stderr
+
+
 def test_an_engine_does_not_start_where_everybody_could_use_it(make_host: Make) -> None:
     host = make_host()
     roots = ("--data-root", host.data_root, "--run-root", host.run_root)
