@@ -7,6 +7,9 @@ close all of it. The server keeps its handler, and hears of the connection's los
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -19,6 +22,8 @@ from gitops.engine.containers.outlets import Outlet, Piece
 _BUFFER = 256 * 1024
 _PIECE = 65536
 _FAREWELL_S = 5.0
+_HEAD_LOOKS = 500
+_HEAD_PAUSE_S = 0.001
 
 
 class Ends(Protocol):
@@ -88,12 +93,24 @@ class Connection:
         self._writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
         is_upgrade = request.headers.get("Upgrade", "").lower() == "tcp"
         self.answer = request[answers.STREAM] = Taken(101 if is_upgrade else 200)
+        self._is_head_read = False
         self._writer.write(_head(content_type, is_upgrade=is_upgrade))
 
     async def write(self, data: bytes) -> None:
         """Send, and wait while the client lags behind."""
+        if not self._is_head_read:
+            await self._until_head_is_read()
         self._writer.write(data)
         await self._writer.drain()
+
+    async def _until_head_is_read(self) -> None:
+        """Docker's SDK for Python loses what it gets together with the head. A unix socket tells what was read."""
+        sock = self._writer.get_extra_info("socket")
+        for _ in range(_HEAD_LOOKS):
+            if sock is None or not struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0]:
+                break
+            await asyncio.sleep(_HEAD_PAUSE_S)
+        self._is_head_read = True
 
     async def __aenter__(self) -> Connection:
         return self
