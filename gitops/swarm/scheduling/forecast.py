@@ -122,6 +122,7 @@ class _Run:
         self._hands: dict[str, list[list[str]]] = {}
         """The tasks that each hand of a job took, one after the other; `_ended` says when each was over."""
         self._ended: dict[str, int] = {}
+        self._begun: dict[str, set[Place]] = {}
 
     def run(self, first: Collection[str]) -> Outcome:
         model = self._model
@@ -216,13 +217,14 @@ class _Run:
 
     def _note_rounds(self, course: Course, known: set[str]) -> None:
         """Note the slots of a job that were begun in this pass: by the hand that is free the longest, or one more."""
-        hands = self._hands.setdefault(course.service_id, [])
+        hands, begun = self._hands.setdefault(course.service_id, []), self._begun.setdefault(course.service_id, set())
         for hand in hands:
             if hand[-1] not in self._ended and self._has_ended(hand[-1]):
                 self._ended[hand[-1]] = self._model.elapsed_ns
         for task in self._model.tasks_of_service(course.service_id):
-            if task.id in known or any(place_of(task) in batch for batch in course.batches):
+            if task.id in known or place_of(task) in begun:
                 continue
+            begun.add(place_of(task))
             free = [hand for hand in hands if hand[-1] in self._ended]
             hand = min(free, key=lambda hand: (self._ended[hand[-1]], len(hand)), default=[])
             if not hand:

@@ -110,7 +110,8 @@ class Model:
         self._version += 1
         if isinstance(item, Task):
             self._tasks[item.id] = item
-            self.touched[item.service_id] = None
+            if not _is_plainly_going_on(item):
+                self.touched[item.service_id] = None
             self._follow(item)
         elif isinstance(item, Service):
             self._services[item.id] = item
@@ -234,6 +235,11 @@ class Model:
 
 def _is_stopping(task: Task) -> bool:
     return task.desired_state.rank > TaskState.COMPLETE.rank
+
+
+def _is_plainly_going_on(task: Task) -> bool:
+    """Whether a task is a job's that comes nearer to its end: long jobs make many, and nothing follows from that."""
+    return task.desired_state is TaskState.COMPLETE and not task.status.state.is_terminal
 
 
 def _is_on_its_way(task: Task) -> bool:

@@ -97,6 +97,24 @@ def test_a_service_runs_an_image_by_tag_and_by_digest(
     assert swarm.gitops("diff", path).returncode == 0
 
 
+def test_a_plan_says_which_node_pulls_how_much(swarm: Any, registry: Registry, project: Any, tmp_path: Path) -> None:
+    push(swarm, tmp_path, "127.0.0.1:5000/web:1")
+    raw = swarm.run("skopeo", "inspect", "--raw", "--tls-verify=false", "docker://127.0.0.1:5000/web:1").stdout
+    size = sum(layer["size"] for layer in json.loads(raw)["layers"])
+    node = swarm.api("/nodes")[0]["Description"]["Hostname"]
+    path = project({"web.yaml": SERVICE.format(image="127.0.0.1:5000/web:1")})
+
+    def pulls() -> Any:
+        plan = json.loads(swarm.gitops("diff", path, "--format", "json", check=False).stdout)
+        found = next(item["forecast"] for item in plan["changes"] if item["name"] == "web")
+        return found["pulls"], found["pulls_unknown"]
+
+    assert pulls() == ({node: size}, [])
+    assert "; pulls 1 MiB on 1 node" in swarm.gitops("diff", path, check=False).stdout
+    swarm.docker("pull", "127.0.0.1:5000/web:1", timeout=120)
+    assert pulls() == ({}, [])
+
+
 def test_a_registry_that_stops_half_way_is_a_clear_error_and_the_next_apply_succeeds(
     swarm: Any, registry: Registry, project: Any, tmp_path: Path
 ) -> None:
