@@ -109,3 +109,10 @@ def test_a_file_that_was_edited_or_cut_is_refused_and_a_manifest_is_none(tmp_pat
 
 def test_no_value_of_set_is_kept(tmp_path: Path) -> None:
     assert planfile.names(("b=hunter2", "a.b=hunter2=")) == ("a.b", "b")
+
+
+def test_the_words_that_let_a_plan_take_more_away_are_kept_with_it(tmp_path: Path) -> None:
+    given = Given(Path("site"), allow_deletes=True, prune=True, prune_volumes=True, take_over=True, allow_empty=True)
+    planfile.write(tmp_path / "plan", prepared(), given)
+    kept = planfile.read(tmp_path / "plan")
+    assert kept is not None and kept.given == given
