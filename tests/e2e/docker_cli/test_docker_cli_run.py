@@ -71,7 +71,9 @@ def test_a_slow_client_gets_all_and_one_that_vanishes_frees_the_container(loaded
     client.kill()
     client.wait()
     client.stdout.close()
-    loaded.wait(lambda: "done" in loaded.run("docker", "logs", "--tail", "1", "talk").stderr)
+    socket = loaded.socket.removeprefix("unix://")
+    logs = ("curl", "-sS", "--output", "-", "--unix-socket", socket, "http://d/containers/talk/logs?stderr=1")
+    loaded.wait(lambda: "done" in loaded.run(*logs).stdout)
 
 
 def test_a_killed_container_ends_although_its_client_does_not_read(loaded: Any) -> None:
