@@ -123,6 +123,7 @@ class HostConfig(Full, frozen=True):
     userns_mode: str = ""
     cgroupns_mode: str = ""
     runtime: str = ""
+    isolation: str = ""
     devices: list[DeviceMapping] | None = None
     device_cgroup_rules: list[str] | None = None
     masked_paths: list[str] | None = None

@@ -63,13 +63,13 @@ def merge_env(user: Sequence[str], image: Sequence[str]) -> list[str]:
     """The user's variables, then those of the image that he doesn't set; the last of two with one name counts."""
     own: dict[str, str] = {}
     for entry in user:
-        name, is_set, _ = entry.partition("=")
+        name = entry.partition("=")[0]
         if not name or "\0" in entry:
             raise errors.Invalid(f"invalid environment variable: {entry!r}")
-        own[name] = entry if is_set else ""
+        own[name] = entry
     rest = {name: entry for entry in image if (name := entry.partition("=")[0]) and name not in own}
-    # A name without "=" takes the image's variable away.
-    return [entry for entry in own.values() if entry] + list(rest.values())
+    # A name without "=" stays: it takes a variable away, the image's or one of our own.
+    return [*own.values(), *rest.values()]
 
 
 def merge_health(user: HealthConfig | None, image: HealthConfig | None) -> HealthConfig | None:
@@ -202,8 +202,10 @@ def check_endpoint(network: str, settings: EndpointSettings) -> None:
         parse_link(link)
     if settings.links and network == "bridge":
         raise errors.Unsupported(f"links on the default bridge are not supported by this engine: {LINK_HINT}")
-    if settings.driver_opts:
-        raise errors.Unsupported(f"driver options of a place on network {network} are not supported by this engine")
+    for option in settings.driver_opts or ():
+        # Those of others ask nothing of our driver; they are kept and shown.
+        if option.startswith("com.docker.network."):
+            raise errors.Unsupported(f"option {option} of a place on network {network} is not supported by this engine")
     wanted = settings.ipam_config
     if wanted is not None and wanted.link_local_ips:
         raise errors.Unsupported("link-local addresses of containers are not supported by this engine")

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from gitops import errors
 from gitops.engine.containers import creation, health, record
 from gitops.engine.containers.container import Container
@@ -86,7 +88,7 @@ def _overlay(folder: Path, bundle: Path) -> dict[str, str]:
 
 def network_settings(now: ContainerRecord) -> NetworkSettings:
     """Addresses while it runs, else what was asked for."""
-    networks = now.attached or now.endpoints
+    networks = _places(now)
     first = networks.get("bridge") or EndpointSettings()
     ports: dict[str, list[PortBinding] | None] = {}
     if now.is_alive:
@@ -96,12 +98,23 @@ def network_settings(now: ContainerRecord) -> NetworkSettings:
         sandbox_id=now.id if now.sandbox else "",
         sandbox_key=now.sandbox,
         ports=ports,
-        networks=dict(networks),
+        networks=networks,
         gateway=first.gateway,
         ip_address=first.ip_address,
         ip_prefix_len=first.ip_prefix_len,
         mac_address=first.mac_address,
     )
+
+
+def _places(now: ContainerRecord) -> dict[str, EndpointSettings]:
+    """Its places on networks by name: what it has, with what was asked for."""
+    if not now.attached:
+        return dict(now.endpoints)
+    found = {}
+    for name, place in now.attached.items():
+        asked = now.endpoints.get(name) or EndpointSettings()
+        found[name] = msgspec.structs.replace(place, ipam_config=asked.ipam_config, driver_opts=asked.driver_opts)
+    return found
 
 
 def mount_point(mount: MountRecord, volumes: Path) -> MountPoint:
@@ -122,7 +135,7 @@ def mount_point(mount: MountRecord, volumes: Path) -> MountPoint:
 def summary(container: Container, volumes: Path, now_ns: int) -> ContainerSummary:
     """A line of the listing."""
     now = container.record
-    networks = dict(now.attached or now.endpoints)
+    networks = _places(now)
     return ContainerSummary(
         id=now.id,
         names=[now.name],

@@ -134,8 +134,11 @@ def environment(record: ContainerRecord, identity: Identity) -> list[str]:
     if record.config.tty:
         values["TERM"] = "xterm"
     for entry in record.config.env or ():
-        name, _, value = entry.partition("=")
-        values[name] = value
+        name, is_set, value = entry.partition("=")
+        if is_set:
+            values[name] = value
+        else:
+            values.pop(name, None)
     values.setdefault("HOME", identity.home)
     return [f"{name}={value}" for name, value in values.items()]
 

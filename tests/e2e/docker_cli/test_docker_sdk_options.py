@@ -128,6 +128,7 @@ def test_places_on_networks(sdk: Any) -> None:
     )
     container.reload()
     found = container.attrs["NetworkSettings"]["Networks"]["own"]
+    assert found["IPAMConfig"] == {"IPv4Address": "10.76.0.8"}
     assert (found["IPAddress"], found["Gateway"], found["Aliases"]) == ("10.76.0.8", "10.76.0.254", ["nick"])
     other = sdk.containers.run("app:1", ["sleep", "1000"], detach=True)
     network.connect(other, aliases=["second"], ipv4_address="10.76.0.9")

@@ -57,6 +57,7 @@ def test_command_and_entrypoint_are_merged_as_docker_does(user: ContainerConfig,
 def test_the_user_s_environment_wins_and_a_bare_name_takes_away() -> None:
     assert creation.merge_env(["A=mine", "B", "C=1", "C=2"], ["A=image", "B=image", "D=image"]) == [
         "A=mine",
+        "B",
         "C=2",
         "D=image",
     ]

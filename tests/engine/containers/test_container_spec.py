@@ -55,6 +55,11 @@ def test_the_user_s_variables_win_over_the_defaults() -> None:
     assert process["env"] == ["PATH=/x", "HOSTNAME=other", "TERM=xterm", "HOME=/h"]
 
 
+def test_a_bare_name_takes_a_variable_away() -> None:
+    process = build(record(env=["PATH", "A", "B=1"]))["process"]
+    assert process["env"] == ["HOSTNAME=box", "B=1", "HOME=/"]
+
+
 def test_the_home_directory_is_that_of_the_user() -> None:
     process = build(record(), identity=Identity(5, 6, (7,), "/home/five"))["process"]
     assert "HOME=/home/five" in process["env"]
