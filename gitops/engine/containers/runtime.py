@@ -114,6 +114,8 @@ class Runtime:
         """
         for folder in (self.state, self.exits, self.bundles, self.consoles, self._sockets):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for leftover in self.consoles.iterdir():
+            leftover.unlink()
         self._conmon = _find("conmon", "conmon")
         crun = shutil.which("crun")
         self.is_crun = crun is not None
