@@ -118,7 +118,10 @@ def uninstall(group: str, *, purge: bool = False) -> Removal | None:
         if not background.status(config).is_running and config.data_root.exists():
             # Only an engine can end containers of before in order.
             _start("start")
-    before = background.stop(config, containers=purge)
+    before = background.status(config)
+    if purge:
+        background.stop(config, containers=True)
+    # Ends the engine where the service runs it; one that was started by hand meanwhile isn't the service's.
     _run("systemctl", "disable", "--now", unit.NAME)
     path.unlink(missing_ok=True)
     _run("systemctl", "daemon-reload")
@@ -127,7 +130,7 @@ def uninstall(group: str, *, purge: bool = False) -> Removal | None:
     removed = group if made.has_group and _has_group(group) else ""
     if removed:
         _run("groupdel", removed)
-    return Removal(made, removed, before.running if before is not None and not purge else 0)
+    return Removal(made, removed, 0 if purge else before.running)
 
 
 _LOG = f"see `journalctl -u {unit.NAME.removesuffix('.service')}`"
