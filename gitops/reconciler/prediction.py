@@ -6,7 +6,7 @@ can't be placed at all. Only services that change are followed: the others cost 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 
@@ -14,17 +14,17 @@ from msgspec.structs import replace
 
 from gitops.objects.base import Version
 from gitops.objects.node import Node
-from gitops.objects.service import Endpoint, JobStatus, Service, ServiceMode, ServiceSpec
-from gitops.objects.task import Task, TaskState, TaskStatus
-from gitops.reconciler import pulls
-from gitops.reconciler.forecast import Forecast, LostNode, NodeForecast, ServiceForecast, Slot
+from gitops.objects.service import Endpoint, JobStatus, Service, ServiceSpec
+from gitops.objects.task import Task
+from gitops.reconciler import lostnodes, pulls
+from gitops.reconciler.forecast import Forecast, NodeForecast, Refusal, ServiceForecast, Slot
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Unplaced
-from gitops.swarm.scheduling import filters, forecast, modes, placement, refusals
+from gitops.swarm.scheduling import filters, forecast, modes, refusals
 from gitops.swarm.scheduling.model import AT_ONCE, NEW, Pace
-from gitops.swarm.scheduling.nodes import ClusterState, NodeState, holds_node
+from gitops.swarm.scheduling.nodes import ClusterState, NodeState
 from gitops.swarm.scheduling.slots import Place
-from gitops.swarm.scheduling.tasks import is_runnable, new_task
+from gitops.swarm.scheduling.tasks import is_runnable
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,11 @@ def predict(
     tasks = _tasks(live)
     early = [service.id for service in gone if service.spec.name in first]
     others = live.services.values()
-    outcome = forecast.run(services, [service.id for service in gone], live.nodes, tasks, others, early, pace)
+
+    def run(first: Sequence[str]) -> forecast.Outcome:
+        return forecast.run(services, [service.id for service in gone], live.nodes, tasks, others, first, pace)
+
+    outcome = run(early)
     names = {node.id: _hostname(node) for node in live.nodes}
     told, unplaced = {}, []
     for service in services:
@@ -63,12 +67,15 @@ def predict(
         found = _told(service, _wanted(service.spec, live.nodes), course, names, outcome.state)
         told[service.spec.name] = _with_pulls(found, service, outcome, names, supply)
         if course.waiting:
-            unplaced.append(_unplaced(service, course, outcome.state))
+            unplaced.append((service.id, _unplaced(service, course, outcome.state)))
     for service in gone:
         told[service.spec.name] = _told(service, 0, outcome.courses[service.id], names, outcome.state)
-    lost = _lost(outcome, tasks, {service.id: service for service in services})
+    if unplaced and len(early) < len(gone):
+        courses = run([service.id for service in gone]).courses
+        unplaced = [(key, item if courses[key].waiting else _with_way_out(item)) for key, item in unplaced]
+    lost = lostnodes.find(outcome, tasks, {service.id: service for service in services})
     return Prediction(
-        tuple(sorted(unplaced, key=lambda item: item.service)),
+        tuple(sorted((item for _, item in unplaced), key=lambda item: item.service)),
         Forecast(dict(sorted(told.items())), tuple(_node(state) for state in outcome.state), tuple(lost)),
     )
 
@@ -235,6 +242,11 @@ def _unplaced(service: Service, course: forecast.Course, state: ClusterState) ->
     )
 
 
+def _with_way_out(item: Unplaced) -> Unplaced:
+    text = "there is room once what the plan removes is gone, which goes last: remove it by an apply of its own first"
+    return changed(item, refusals=(*item.refusals, Refusal("removal", 0, text)))
+
+
 def _choice(course: forecast.Course, state: ClusterState) -> list[NodeState]:
     """The nodes that tasks which wait could go to: all, or those that they are meant for."""
     meant = {task.node_id for task in course.waiting if task.node_id}
@@ -255,50 +267,3 @@ def _node(state: NodeState) -> NodeForecast:
 
 def _hostname(node: Node) -> str:
     return node.description.hostname or node.id
-
-
-# What if a node were lost
-
-
-def _lost(outcome: forecast.Outcome, tasks: Sequence[Task], services: Mapping[str, Service]) -> Iterator[LostNode]:
-    """The nodes without which a service would lack tasks, by the services that are followed.
-
-    The tasks of all services look for a place on the others, in the order of their creation. A service by node wants
-    no more tasks than there are nodes; a job needs to find a place for one task at a time.
-    """
-    moved = {task.id: task for task in outcome.tasks}
-    final = [
-        *(moved.get(task.id, task) for task in tasks),
-        *(task for task in outcome.tasks if task.id.startswith(NEW)),
-    ]
-    on_node: dict[str, list[Task]] = {}
-    for task in final:
-        if holds_node(task) and is_runnable(task) and not task.is_by_node:
-            on_node.setdefault(task.node_id, []).append(task)
-    jobs = [_sample(service) for service in services.values() if _is_shared_job(service.spec.mode)]
-    for state in outcome.state if len(outcome.state) > 1 else ():
-        homeless = [_waiting(task) for task in on_node.get(state.node.id, ())]
-        if not jobs and not any(task.service_id in services for task in homeless):
-            continue
-        left = outcome.state.without(state.node.id)
-        reasons = placement.place(left, [*homeless, *jobs]).reasons
-        for service_id, service in services.items():
-            missing = [task for task in (*homeless, *jobs) if task.service_id == service_id and task.id in reasons]
-            if missing:
-                count = modes.total_completions(service.spec.mode) if missing[0] in jobs else len(missing)
-                yield LostNode(_hostname(state.node), service.spec.name, count, reasons[missing[0].id])
-
-
-def _is_shared_job(mode: ServiceMode) -> bool:
-    """Whether a mode is that of a job whose tasks may run anywhere."""
-    return mode.replicated_job is not None and modes.total_completions(mode) > 0 and modes.max_concurrent(mode) > 0
-
-
-def _sample(service: Service) -> Task:
-    """A task of a job, as it looks for a node."""
-    task = new_task(service, 0, f"~{service.id}", TaskState.COMPLETE, 0)
-    return _waiting(task)
-
-
-def _waiting(task: Task) -> Task:
-    return replace(task, node_id="", status=TaskStatus(state=TaskState.PENDING))

@@ -349,6 +349,12 @@ def test_what_is_removed_makes_room_only_when_all_else_is_there() -> None:
     found = predict({"new": new}, {"web"}, live)
     assert [(item.service, item.count) for item in found.unplaced] == [("new", 1)]
     assert found.forecast.services["web"].after == {"a": 1}
+    assert [item.text for item in found.unplaced[0].refusals] == [
+        "memory exhausted on 1 node: 4 GiB short",
+        "there is room once what the plan removes is gone, which goes last: remove it by an apply of its own first",
+    ]
+    larger = predict({"new": replace(spec(1, memory=9 * GIB), name="new")}, {"web"}, live)
+    assert [item.dimension for item in larger.unplaced[0].refusals] == ["memory"]
     # It goes first where the new one takes its port.
     found = predict({"new": new}, {"web"}, live, {"web"})
     assert (found.unplaced, found.forecast.services["new"].after) == ((), {"a": 1})
