@@ -52,7 +52,38 @@ _COMMANDS = {
     "system": _Lazy("gitops.cli.system", "system", "The connection to an engine."),
     "compose": _Lazy("gitops.cli.compose", "compose", "Print what is honoured of Compose files, key by key."),
     "version": _Lazy("gitops.cli.engine", "version", "Print the version of gitops and of the engine."),
+    "completion": _Lazy("gitops.cli.resources", "completion", "Print what makes a shell complete commands."),
 }
+_ON_HOST = {
+    "run": _Lazy("gitops.cli.containers", "run", "Make a container and start it."),
+    "create": _Lazy("gitops.cli.containers", "create", "Make a container without starting it."),
+    "ps": _Lazy("gitops.cli.containers", "ps", "List containers."),
+    "exec": _Lazy("gitops.cli.containers", "execute", "Run a command in a running container."),
+    "attach": _Lazy("gitops.cli.containers", "attach", "Join a running container's streams."),
+    "logs": _Lazy("gitops.cli.containers", "logs", "Show what a container has written."),
+    "top": _Lazy("gitops.cli.containers", "top", "Show a container's processes."),
+    "start": _Lazy("gitops.cli.containers", "start", "Start containers."),
+    "stop": _Lazy("gitops.cli.containers", "stop", "Stop containers."),
+    "restart": _Lazy("gitops.cli.containers", "restart", "Stop containers and start them again."),
+    "kill": _Lazy("gitops.cli.containers", "kill", "Send containers a signal."),
+    "pause": _Lazy("gitops.cli.containers", "pause", "Freeze all processes of containers."),
+    "unpause": _Lazy("gitops.cli.containers", "unpause", "Let frozen containers run on."),
+    "wait": _Lazy("gitops.cli.containers", "wait", "Wait until containers have ended."),
+    "rename": _Lazy("gitops.cli.containers", "rename", "Give a container another name."),
+    "rm": _Lazy("gitops.cli.containers", "rm", "Remove containers."),
+    "inspect": _Lazy("gitops.cli.containers", "inspect", "Show objects in full, as JSON."),
+    "images": _Lazy("gitops.cli.images", "images", "List images."),
+    "pull": _Lazy("gitops.cli.images", "pull", "Fetch an image from its registry."),
+    "push": _Lazy("gitops.cli.images", "push", "Send an image to its registry."),
+    "load": _Lazy("gitops.cli.images", "load", "Take the images of an archive."),
+    "tag": _Lazy("gitops.cli.images", "tag", "Give an image one more name."),
+    "rmi": _Lazy("gitops.cli.images", "rmi", "Remove images, or names of them."),
+    "container": _Lazy("gitops.cli.containers", "container", "Containers, by Docker's longer names."),
+    "image": _Lazy("gitops.cli.images", "image", "Images, by Docker's longer names; history."),
+    "network": _Lazy("gitops.cli.resources", "network", "Networks: ls, create, rm, inspect."),
+    "volume": _Lazy("gitops.cli.resources", "volume", "Volumes: ls, create, rm, inspect."),
+}
+_SECTIONS = {"Commands": _COMMANDS, "Containers of one engine, as with docker": _ON_HOST}
 
 
 class LazyGroup(click.Group):
@@ -60,11 +91,11 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the table's order, which is the order of use."""
-        return list(_COMMANDS)
+        return [name for table in _SECTIONS.values() for name in table]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module."""
-        lazy = _COMMANDS.get(cmd_name)
+        lazy = next((table[cmd_name] for table in _SECTIONS.values() if cmd_name in table), None)
         if lazy is None:
             return None
         command = getattr(importlib.import_module(lazy.module), lazy.attribute)
@@ -73,8 +104,9 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.help) for name, lazy in _COMMANDS.items()])
+        for title, table in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, lazy.help) for name, lazy in table.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

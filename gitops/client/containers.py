@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,8 +11,10 @@ import msgspec
 
 from gitops import errors
 from gitops.client import answers
+from gitops.client.streams import RawStream
 from gitops.client.transport import Filters, Transport, filters_of, path_of
 from gitops.objects.container import ContainerCreate, ContainerInspect, ContainerSummary
+from gitops.objects.execution import ExecCreate, ExecInspect, ExecStart
 
 _HEADER_SIZE = 8
 _STREAMS: dict[int, Literal["stdout", "stderr"]] = {1: "stdout", 2: "stderr"}
@@ -24,6 +27,13 @@ class LogFrame:
 
     stream: Literal["stdout", "stderr"]
     data: bytes
+
+
+class Top(msgspec.Struct, frozen=True, rename="pascal"):
+    """The processes of a container: a line each, under titles."""
+
+    titles: list[str]
+    processes: list[list[str]] | None = None
 
 
 class _Exit(msgspec.Struct, frozen=True, rename="pascal"):
@@ -66,6 +76,65 @@ class ContainerCalls:
         await self._transport.act(
             "POST", path_of("containers", container, "stop"), query={"t": timeout_s}, is_long=True
         )
+
+    async def restart_container(self, container: str, *, timeout_s: int | None = None) -> None:
+        """Stop it, and start it again."""
+        await self._post(container, "restart", {"t": timeout_s})
+
+    async def kill_container(self, container: str, signal: str = "KILL") -> None:
+        """Send a signal to its first process."""
+        await self._post(container, "kill", {"signal": signal})
+
+    async def pause_container(self, container: str) -> None:
+        """Freeze its processes."""
+        await self._post(container, "pause")
+
+    async def unpause_container(self, container: str) -> None:
+        """Let them run again."""
+        await self._post(container, "unpause")
+
+    async def rename_container(self, container: str, name: str) -> None:
+        """Give it another name."""
+        await self._post(container, "rename", {"name": name})
+
+    async def resize_container(self, container: str, height: int, width: int) -> None:
+        """Give its terminal another size, in characters."""
+        await self._post(container, "resize", {"h": height, "w": width})
+
+    async def _post(self, container: str, action: str, query: Mapping[str, Any] | None = None) -> None:
+        await self._transport.act("POST", path_of("containers", container, action), query=query, is_long=True)
+
+    async def container_top(self, container: str, columns: str = "") -> Top:
+        """Its processes, in the columns of ps."""
+        path = path_of("containers", container, "top")
+        return await self._transport.call("GET", path, Top, query={"ps_args": columns or None})
+
+    def attach(self, container: str, *, stdin: bool, detach_keys: str = "") -> AbstractAsyncContextManager[RawStream]:
+        """Its streams, from now on; where it doesn't run, those of its next run."""
+        query = {"stream": True, "stdin": stdin, "stdout": True, "stderr": True, "detachKeys": detach_keys or None}
+        return self._transport.hijack("POST", path_of("containers", container, "attach"), query=query)
+
+    async def create_exec(self, container: str, body: ExecCreate) -> str:
+        """Make ready what is to run in a container; its id."""
+        path = path_of("containers", container, "exec")
+        return (await self._transport.call("POST", path, _Created, body=body)).id
+
+    async def start_exec(self, exec_id: str) -> None:
+        """Run it without its streams."""
+        await self._transport.act("POST", path_of("exec", exec_id, "start"), body=ExecStart(detach=True))
+
+    def run_exec(self, exec_id: str, *, tty: bool) -> AbstractAsyncContextManager[RawStream]:
+        """Run it with its streams."""
+        return self._transport.hijack("POST", path_of("exec", exec_id, "start"), body=ExecStart(tty=tty))
+
+    async def exec_exit_code(self, exec_id: str) -> int:
+        """Of one that has ended."""
+        found = await self._transport.call("GET", path_of("exec", exec_id, "json"), ExecInspect)
+        return found.exit_code or 0
+
+    async def resize_exec(self, exec_id: str, height: int, width: int) -> None:
+        """Give its terminal another size, in characters."""
+        await self._transport.act("POST", path_of("exec", exec_id, "resize"), query={"h": height, "w": width})
 
     async def wait_container(
         self, container: str, *, condition: Literal["not-running", "next-exit", "removed"] = "not-running"

@@ -12,7 +12,7 @@ from gitops import errors
 from gitops.engine.containers import creation, health, record
 from gitops.engine.containers.container import Container
 from gitops.engine.containers.record import ContainerRecord, MountRecord
-from gitops.objects import base
+from gitops.objects import base, spans
 from gitops.objects.container import (
     ContainerInspect,
     ContainerState,
@@ -163,37 +163,19 @@ def status_text(container: Container, now_ns: int) -> str:
     """`Up 5 minutes (healthy)`, `Exited (0) 2 hours ago`, …"""
     now = container.record
     if now.status in (record.RUNNING, record.PAUSED):
-        text = f"Up {duration(now_ns - now.started_ns)}"
+        text = f"Up {spans.human(now_ns - now.started_ns)}"
         shown = shown_health(container)
         if now.status == record.PAUSED:
             return f"{text} (Paused)"
         if shown is not None:
             return f"{text} (health: starting)" if shown.status == health.STARTING else f"{text} ({shown.status})"
         return text
-    since = duration(now_ns - now.finished_ns)
+    since = spans.human(now_ns - now.finished_ns)
     if now.status == record.RESTARTING:
         return f"Restarting ({now.exit_code}) {since} ago"
     if now.status == record.REMOVING:
         return "Removal In Progress"
     return "Created" if now.started_ns == 0 else f"Exited ({now.exit_code}) {since} ago"
-
-
-def duration(span_ns: int) -> str:
-    """A span of time in Docker's words."""
-    seconds = max(0, span_ns) // base.SECOND
-    if seconds < 1:
-        return "Less than a second"
-    if seconds < 60:
-        return "1 second" if seconds == 1 else f"{seconds} seconds"
-    minutes, hours = seconds // 60, round(seconds / 3600)
-    if minutes < 60:
-        return "About a minute" if minutes == 1 else f"{minutes} minutes"
-    if hours < 48:
-        return "About an hour" if hours == 1 else f"{hours} hours"
-    for days, unit in ((1, 14), (7, 60), (30, 730)):
-        if hours < 24 * unit:
-            return f"{hours // (24 * days)} {({1: 'days', 7: 'weeks', 30: 'months'})[days]}"
-    return f"{hours // 24 // 365} years"
 
 
 def _ports(now: ContainerRecord) -> list[PortSummary]:

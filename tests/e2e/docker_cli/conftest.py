@@ -156,11 +156,11 @@ class Terminal:
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """Runs the docker CLI of a host in a terminal."""
+    """Runs the docker CLI of a host, or another program with its output, in a terminal."""
     opened: list[Terminal] = []
 
-    def run(host: Any, *arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
-        opened.append(Terminal(host.command("docker", *arguments), host.environment, rows, columns))
+    def run(host: Any, *arguments: str, rows: int = 24, columns: int = 80, program: str | Path = "docker") -> Terminal:
+        opened.append(Terminal(host.command(program, *arguments), host.environment, rows, columns))
         return opened[-1]
 
     yield run
