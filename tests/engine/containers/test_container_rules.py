@@ -16,13 +16,13 @@ from gitops.engine.containers import (
     capabilities,
     health,
     hostfiles,
-    inspection,
     record,
     restarts,
     runtime,
     seccomp,
     users,
 )
+from gitops.objects import spans
 from gitops.objects.base import MILLISECOND, SECOND
 from gitops.objects.container import ContainerConfig, HealthResult, HostConfig, RestartPolicy
 from gitops.objects.service import HealthConfig
@@ -372,4 +372,4 @@ def test_resolv_conf_keeps_what_the_container_doesn_t_say() -> None:
     ],
 )  # fmt: skip
 def test_spans_of_time_are_in_docker_s_words(seconds: int, text: str) -> None:
-    assert inspection.duration(seconds * SECOND) == text
+    assert spans.human(seconds * SECOND) == text
