@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("manifests", "containers")
+NAMES = ("manifests", "containers", "pulls", "ports")
 
 
 def main() -> None:

@@ -89,6 +89,11 @@ def docker() -> Iterator[tuple[dict[str, str], int]]:
             _unmount(root)
 
 
+def enter(pid: int) -> list[str]:
+    """The words that run a command in the network namespace of an engine, by its daemon's pid."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
+
+
 def _environment(root: Path, socket: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DOCKER_", "GITOPS_"))}
     return kept | {"DOCKER_HOST": socket, "GITOPS_HOST": socket, "DOCKER_CONFIG": str(root / "config")}
@@ -130,7 +135,7 @@ def busybox_archive(directory: Path) -> Path:
     """An image `bench:1` of busybox alone, as an archive that both engines load."""
     from gitops.oci import builder
 
-    entries = [
+    entries: list[builder.Entry] = [
         builder.FileEntry(Path(shutil.which("busybox") or "/bin/busybox"), "/bin/busybox", 0o755),
         builder.LinkEntry("/bin/busybox", "/bin/sleep"),
         builder.LinkEntry("/bin/busybox", "/bin/true"),
