@@ -229,7 +229,11 @@ class _Loader:
         """A file whose every key and value is one of the specification's."""
         clean = root
         if has_tags(source.text):
-            clean = self.weave.clean(root) or root
+            try:
+                clean = self.weave.clean(root) or root
+            except Unmergeable as error:
+                self._report(error.node, (), error.reason, error.hint)
+                return None
         builder, report = construct.Builder(), Report()
         data = builder.build(clean)
         for found in builder.problems:

@@ -111,22 +111,36 @@ class Weave:
         yield from own.values()
         yield from (pair for name, pair in merged.items() if name not in own)
 
-    def clean(self, node: Node) -> Node | None:
-        """Without `!reset` values and `!override` tags; None if nothing is left."""
-        if node.tag == RESET:
-            return None
-        if isinstance(node, ScalarNode):
-            if node.tag == OVERRIDE:
-                return self.scalar(node.value, node, style=node.style)
-            return node
-        if isinstance(node, SequenceNode):
-            items = [item for each in node.value if (item := self.clean(each)) is not None]
-            result: Node = self.sequence(items, node)
-        else:
-            pairs = [(key, item) for key, each in node.value if (item := self.clean(each)) is not None]
-            result = self.mapping(pairs, node)
-        result.tag = None if node.tag == OVERRIDE else node.tag
-        return result
+    def clean(self, root: Node) -> Node | None:
+        """Without `!reset` values and `!override` tags; None if nothing is left.
+
+        Raises:
+            Unmergeable: an anchor contains itself.
+        """
+        known: dict[int, Node] = {}
+        pending: set[int] = set()
+
+        def clean(node: Node) -> Node | None:
+            if node.tag == RESET:
+                return None
+            if isinstance(node, ScalarNode):
+                return self.scalar(node.value, node, style=node.style) if node.tag == OVERRIDE else node
+            if id(node) in known:  # what an anchor shares stays shared
+                return known[id(node)]
+            if id(node) in pending:
+                raise Unmergeable(node, "an anchor contains itself", "remove the alias")
+            pending.add(id(node))
+            result = inner(node)
+            result.tag = None if node.tag == OVERRIDE else node.tag
+            known[id(node)] = result
+            return result
+
+        def inner(node: SequenceNode | MappingNode) -> Node:
+            if isinstance(node, SequenceNode):
+                return self.sequence([item for each in node.value if (item := clean(each)) is not None], node)
+            return self.mapping([(key, item) for key, each in node.value if (item := clean(each)) is not None], node)
+
+        return clean(root)
 
     def merge(self, base: Node, over: Node, path: Path = ()) -> Node:
         """`over` laid over `base`, both at `path`.

@@ -130,6 +130,17 @@ def test_a_list_over_a_map_is_refused_with_both_places(tmp_path: Path) -> None:
     ]
 
 
+def test_anchors_stay_bounded_where_there_are_tags(tmp_path: Path) -> None:
+    endless = "x-a: &a [*a]\nservices: {web: {image: a, command: !reset []}}\n"
+    assert headlines(write(tmp_path, {"compose.yaml": endless})) == [
+        "compose.yaml:1:6: an anchor contains itself, remove the alias"
+    ]
+    levels = [f"x-{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 9)}]" for number in range(1, 12)]
+    laughs = "\n".join(["x-0: &a0 [lol]", *levels, "services: {web: {image: a, command: !reset []}}", ""])
+    (found,) = headlines(write(tmp_path, {"compose.yaml": laughs}))
+    assert "aliases of anchors expand to more than 50000 values" in found
+
+
 def test_a_service_extends_another_one_of_its_file_and_of_another(tmp_path: Path) -> None:
     root = write(
         tmp_path,
