@@ -61,6 +61,15 @@ def project() -> Iterator[Path]:
         yield Path(shutil.copytree(PROJECT, Path(directory, "project")))
 
 
+def problems(project: Path) -> tuple[errors.Problem, ...]:
+    options = manifests.LoadOptions(root=project, environ=ENVIRON, profiles=("all",))
+    try:
+        manifests.load(project, options)
+    except errors.InvalidManifest as error:
+        return tuple(error.problems)
+    return ()
+
+
 @pytest.mark.timeout(300)
 @settings(max_examples=150)
 @given(st.sampled_from(list(places(DATA))), st.sampled_from(VALUES))
@@ -68,10 +77,16 @@ def project() -> Iterator[Path]:
 @example(("services", "web", "healthcheck", "retries"), float("nan"))
 def test_any_value_in_any_place_is_taken_or_refused_with_its_line(project: Path, place: Place, value: Any) -> None:
     (project / "compose.yaml").write_text(emit.document(changed(place, value)))
-    options = manifests.LoadOptions(root=project, environ=ENVIRON, profiles=("all",))
-    problems: tuple[errors.Problem, ...] = ()
+    assert all(problem.line > 0 for problem in problems(project))
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=60)
+@given(st.sampled_from(list(places(DATA))), st.sampled_from(VALUES))
+def test_so_is_what_is_laid_over_a_file(project: Path, place: Place, value: Any) -> None:
+    (project / "compose.yaml").write_text(emit.document(DATA))
+    (project / "compose.override.yaml").write_text(emit.document(changed(place, value)))
     try:
-        manifests.load(project, options)
-    except errors.InvalidManifest as error:
-        problems = tuple(error.problems)
-    assert all(problem.line > 0 for problem in problems)
+        assert all(problem.line > 0 for problem in problems(project))
+    finally:
+        (project / "compose.override.yaml").unlink()
