@@ -60,6 +60,10 @@ def test_process_limits_and_rights(loaded: Any, tmp_path: Path) -> None:
     assert lines[0] == f"{1 << 12:016x}"
     assert any("Read-only file system" in line for line in lines)
     assert " 8192 " in lines[-1]
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}
+    (tmp_path / "seccomp.json").write_text(json.dumps(profile))
+    secured = ["--security-opt", f"seccomp={tmp_path}/seccomp.json"]
+    assert _shell(loaded, "busybox mkdir /x 2>/dev/null || echo refused", *secured) == ["refused"]
     assert 'invalid capability: "CAP_NOPE"' in _fails(loaded, "create", "--cap-add", "NOPE", "app:1")
     assert "unable to find user nobody-here" in _fails(loaded, "run", "-d", "-u", "nobody-here", "app:1")
     done = loaded.run("docker", "create", "--blkio-weight", "500", "--ulimit", "nofile=999999999", "app:1")
