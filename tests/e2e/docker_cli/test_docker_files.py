@@ -7,22 +7,12 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.e2e
-
-Archive = Callable[[str], Path]
-
-
-@pytest.fixture
-def loaded(host: Any, archive: Archive) -> Any:
-    """A host that has the image app:1."""
-    host.docker("load", "-i", str(archive("app:1")))
-    return host
 
 
 def _fails(host: Any, *arguments: str) -> str:
@@ -102,7 +92,7 @@ def test_links_of_a_hostile_container_lead_to_no_file_of_the_host(loaded: Any, t
 def test_owners_and_a_read_only_root(loaded: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     loaded.docker(
-        "run", "-d", "--name", "box", "-u", "worker", "--read-only", "-v", "data:/data", "app:1", "sleep", "1000"
+        "run", "-d", "--name", "box", "-u", "worker", "--read-only", "-v", "owned:/data", "app:1", "sleep", "1000"
     )
     assert "container rootfs is marked read-only" in _fails(loaded, "cp", f"{tmp_path}/file", "box:/www/")
     loaded.docker("cp", f"{tmp_path}/file", "box:/data/file")
@@ -130,7 +120,7 @@ def test_a_diff_shows_what_was_added_changed_and_deleted(loaded: Any) -> None:
 
 def test_an_image_is_made_of_a_container(loaded: Any) -> None:
     script = "echo new >/new; busybox rm /etc/group; busybox rm -rf /www; busybox mkdir /www; echo own >/www/own; "
-    run = ["run", "-d", "--name", "box", "-e", "A=1", "-v", "data:/data", "app:1", "sh", "-c"]
+    run = ["run", "-d", "--name", "box", "-e", "A=1", "-v", "whole:/data", "app:1", "sh", "-c"]
     loaded.docker(*run, script + "echo x >/data/x; echo done; exec sleep 1000")
     loaded.wait(lambda: "done" in loaded.docker("logs", "box"))
     flags = ["-c", 'CMD ["cat", "/new", "/www/own"]', "-c", "ENV B=2", "-c", "LABEL made=here", "-a", "me", "-m", "why"]

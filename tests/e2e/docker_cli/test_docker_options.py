@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
-Archive = Callable[[str], Path]
 SLEEP = ("app:1", "sleep", "1000")
-
-
-@pytest.fixture
-def loaded(host: Any, archive: Archive) -> Any:
-    """A host that has the image app:1."""
-    host.docker("load", "-i", str(archive("app:1")))
-    return host
 
 
 def _fails(host: Any, *arguments: str) -> str:
