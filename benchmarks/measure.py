@@ -99,8 +99,8 @@ def compared(title: str, seconds: Mapping[str, Sequence[float]]) -> tuple[str, s
     return title, spread(seconds["gitops"]), spread(seconds["dockerd"]), _ratio(middles)
 
 
-def rates(title: str, found: Mapping[str, Sequence[float]], unit: str) -> tuple[str, str, str, str]:
-    """The same of what is better when more."""
+def of_unit(title: str, found: Mapping[str, Sequence[float]], unit: str) -> tuple[str, str, str, str]:
+    """The same of figures in another unit."""
     middles = {name: statistics.median(taken) for name, taken in found.items()}
     ours, peer = (
         f"{middles[name]:.0f} {unit} [{min(found[name]):.0f}-{max(found[name]):.0f}]" for name in ("gitops", "dockerd")

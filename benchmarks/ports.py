@@ -1,4 +1,4 @@
-"""A port that is published on loopback: bytes and round trips, ours and dockerd's (which has a proxy in user space)."""
+"""A port published on loopback: throughput and round trips, ours and dockerd's (which has a proxy in user space)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def run() -> None:
             _serve(environment)
             _await(pid)
         rows = [("what", *engines, "ratio")]
-        for kind, title, unit in (("bulk", "one stream", "MB/s"), ("trips", "round trips of 64 bytes", "/s")):
-            rates: dict[str, list[float]] = {name: [] for name in engines}
+        for kind, title, unit in (("bulk", "one stream", "MB/s"), ("trips", "round trip of 64 bytes", "µs")):
+            found: dict[str, list[float]] = {name: [] for name in engines}
             for _ in range(ROUNDS):
                 for name, (_, pid) in engines.items():
-                    rates[name].append(_rate(pid, kind))
-            rows.append(measure.rates(title, rates, unit))
+                    found[name].append(_figure(pid, kind))
+            rows.append(measure.of_unit(title, found, unit))
         measure.show("Port published on 127.0.0.1, one connection", rows)
 
 
@@ -52,12 +52,12 @@ def _await(pid: int) -> None:
     """Until a message comes back; that something accepts says nothing where a proxy does."""
     for _ in range(200):
         with contextlib.suppress(subprocess.CalledProcessError):
-            _rate(pid, "trips")
+            _figure(pid, "trips")
             return
         time.sleep(0.05)
     raise RuntimeError(f"the server in the container does not answer on port {PORT}")
 
 
-def _rate(pid: int, kind: str) -> float:
+def _figure(pid: int, kind: str) -> float:
     command = [*hosts.enter(pid), PYTHON, "-I", traffic.__file__, kind, str(PORT)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
