@@ -78,7 +78,8 @@ def test_a_paused_update_leaves_what_runs_and_goes_on_when_the_same_is_applied_a
     engine_host: Any, path: Any
 ) -> None:
     wanted = f"test -e /flags/up && exec {RUNS}"
-    lay_out(engine_host, path, wanted, "pause")
+    # Without a delay a Docker Swarm may begin with the next slot in the moment in which the first one fails.
+    lay_out(engine_host, path, wanted, "pause, delay: 3s")
     done = engine_host.gitops("apply", path, "--yes", check=False)
     assert done.returncode == 4 and "update paused due to failure" in done.stderr, done.stderr
     assert running(engine_host).count(RUNS) == 1, "the slot whose turn had not come"
