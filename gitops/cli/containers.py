@@ -87,6 +87,8 @@ def run(host: str | None, detach: bool, detach_keys: str, image: str, command: t
         return
     terminal.check(given["tty"], given["interactive"])
     has_input = given["interactive"]
+    if given["tty"] and body.host_config is not None:
+        body = replace(body, host_config=replace(body.host_config, console_size=list(terminal.size())))
     body = replace(body, attach_stdin=has_input, attach_stdout=True, attach_stderr=True, stdin_once=has_input)
     code = _ran(host, lambda client: _foreground(client, body, given["name"], detach_keys))
     raise click.exceptions.Exit(code)
@@ -232,6 +234,7 @@ def execute(host: str | None, container: str, command: tuple[str, ...], detach: 
         attach_stderr=not detach,
         detach_keys=given["detach_keys"],
         tty=is_terminal,
+        console_size=list(terminal.size()) if is_terminal else None,
         env=list(given["env"]) or None,
         cmd=list(command),
         privileged=given["privileged"],

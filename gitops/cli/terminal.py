@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
 Resize = Callable[[int, int], Awaitable[None]]
 Signal = Callable[[str], Awaitable[None]]
 _BLOCK = 1 << 16
+_TRIES = 10
+_PAUSE_S = 0.02
+"""Times the turn, between two tries, as the docker CLI does."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -36,8 +38,11 @@ def check(is_terminal: bool, has_input: bool) -> None:
 
 
 def size() -> tuple[int, int]:
-    """Height and width of this terminal, in characters."""
-    found = shutil.get_terminal_size()
+    """Height and width of this terminal, in characters; 24 and 80 where there is none."""
+    try:
+        found = os.get_terminal_size(0)
+    except OSError:
+        return 24, 80
     return found.lines, found.columns
 
 
@@ -114,24 +119,28 @@ async def followed(resize: Resize | None, pass_on: Signal | None) -> AsyncIterat
     loop, handled = asyncio.get_running_loop(), []
     work: set[asyncio.Task[None]] = set()
 
-    def begin(call: Awaitable[None]) -> None:
+    def begin(call: Callable[[], Awaitable[None]]) -> None:
         async def quietly() -> None:
-            # It may have ended meanwhile, which the stream's end tells.
-            with contextlib.suppress(errors.GitopsError):
-                await call
+            # Just started, it may not be ready for it; or it has ended meanwhile, which the stream's end tells.
+            for turn in range(1, _TRIES + 1):
+                try:
+                    return await call()
+                except errors.GitopsError:
+                    await asyncio.sleep(turn * _PAUSE_S)
 
         task = loop.create_task(quietly())
         work.add(task)
         task.add_done_callback(work.discard)
 
     if resize is not None:
-        begin(resize(*size()))
-        loop.add_signal_handler(signal.SIGWINCH, lambda: begin(resize(*size())))
+        fit = resize
+        begin(lambda: fit(*size()))
+        loop.add_signal_handler(signal.SIGWINCH, lambda: begin(lambda: fit(*size())))
         handled.append(signal.SIGWINCH)
     if pass_on is not None:
         tell = pass_on
         for number in _PASSED_ON:
-            loop.add_signal_handler(number, lambda name: begin(tell(name)), number.name.removeprefix("SIG"))
+            loop.add_signal_handler(number, lambda name: begin(lambda: tell(name)), number.name.removeprefix("SIG"))
             handled.append(number)
     try:
         yield
