@@ -17,7 +17,7 @@ from gitops.reconciler import graph, groups, outcomes, waiting
 from gitops.reconciler.graph import Condition, Edge, Graph, Key
 from gitops.reconciler.outcomes import Blocked, Failed, Failure
 from gitops.reconciler.plan import Action, Step
-from gitops.reconciler.sending import Job, Sender
+from gitops.reconciler.sending import Job, Sender, UsedByTasks
 from gitops.reconciler.waiting import Followed, Looks, Report, Update
 
 __all__ = ["Job", "run"]
@@ -210,10 +210,12 @@ class _Apply:
             except errors.NotFound:
                 break
             except (errors.Conflict, errors.Invalid, errors.Denied) as error:
-                if step.kind == "Image":
+                is_over = clock() > end
+                # An image of somebody's container stays; one of tasks only waits for their end, as all else does.
+                if step.kind == "Image" and (is_over or not isinstance(error, UsedByTasks)):
                     self._report(Update(step.kind, step.engine_name, "kept", f"kept: {error}"))
                     return
-                if clock() > end:
+                if is_over:
                     raise
                 await asyncio.sleep(waiting.POLL_S)
         if step.kind == "Service":

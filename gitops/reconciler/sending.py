@@ -61,6 +61,10 @@ class Job:
     """The same, asked at every look while waiting."""
 
 
+class UsedByTasks(errors.Conflict):
+    """An image can't go yet: tasks run it, and nothing else does. Those that stop set it free."""
+
+
 class Sender:
     """Carries out steps; remembers what the calls told it."""
 
@@ -311,11 +315,13 @@ class Sender:
         async with self._removing_image:
             try:
                 await self._client.remove_image(name)
-            except errors.Conflict:
+            except errors.Conflict as error:
                 image = await self._client.image(name)
                 users = [item for item in await self._client.containers(all=True) if item.image_id == image.id]
-                if any(_TASK_LABEL not in item.labels or item.state in _ALIVE for item in users):
+                if any(_TASK_LABEL not in item.labels for item in users):
                     raise
+                if any(item.state in _ALIVE for item in users):
+                    raise UsedByTasks(str(error)) from error
                 await self.ask()
                 await self._client.remove_image(name, force=True)
 

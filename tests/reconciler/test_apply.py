@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -90,12 +91,14 @@ def service(name: str, configs: Iterable[str] = (), depends_on: Iterable[Depende
 
 
 async def run(
-    engine: Engine, items: Iterable[Desired], guard: Callable[[], Awaitable[None]] | None = None
+    engine: Engine,
+    items: Iterable[Desired],
+    guard: Callable[[], Awaitable[None]] | None = None,
+    removals: Iterable[Step] = (),
 ) -> list[Update]:
     found = tuple(items)
-    plan = Plan(
-        tuple(Step(item.kind, "", item.name, item.engine_name, Action.CREATE, Reason.MISSING) for item in found)
-    )
+    created = (Step(item.kind, "", item.name, item.engine_name, Action.CREATE, Reason.MISSING) for item in found)
+    plan = Plan((*created, *removals))
     request = planner.Request(DesiredSet(found, {}, {}), {}, frozenset())
     updates: list[Update] = []
     job = apply.Job(plan, request, Live(), images.Images(), lambda _: None, 5, guard)
@@ -176,3 +179,40 @@ async def test_a_defect_is_raised_as_it_is_and_nothing_hangs() -> None:
         async with asyncio.timeout(10):
             await run(Defective(), [service("web")])
     assert caught.group_contains(ZeroDivisionError)
+
+
+class Storing(Engine):
+    """One image, which containers use: `labels` of each look at them, none any more at the end."""
+
+    def __init__(self, looks: Iterable[list[dict[str, str]]]) -> None:
+        super().__init__()
+        self._looks = list(looks)
+
+    async def remove_image(self, name: str, *, force: bool = False) -> None:
+        self.writes.append(name)
+        if self._looks:
+            raise errors.Conflict(f"{name} is in use")
+
+    remove_service = remove_network = remove_volume = remove_secret = remove_config = Engine._nothing
+
+    async def image(self, name: str) -> Any:
+        return SimpleNamespace(id="sha256:1")
+
+    async def containers(self, *, all: bool) -> list[Any]:
+        return [SimpleNamespace(image_id="sha256:1", labels=labels, state="running") for labels in self._looks.pop(0)]
+
+
+IMAGE = Step("Image", "app", "app:1", "app:1", Action.DELETE, Reason.STACK)
+TASK = {"com.docker.swarm.task.id": "t1"}
+
+
+async def test_an_image_goes_once_the_tasks_that_stop_have_let_it_go() -> None:
+    engine = Storing([[TASK], [TASK, TASK]])
+    updates = await run(engine, [], removals=[IMAGE])
+    assert engine.writes == ["app:1"] * 3 and updates[-1].text == "removed"
+
+
+async def test_an_image_of_somebody_s_container_is_kept() -> None:
+    engine = Storing([[TASK, {}]])
+    updates = await run(engine, [], removals=[IMAGE])
+    assert engine.writes == ["app:1"] and updates[-1].text == "kept: app:1 is in use"
