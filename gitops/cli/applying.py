@@ -125,15 +125,15 @@ def delete(stack: str, host: str | None, yes: bool, volumes: bool) -> None:
     """Remove all objects of STACK: services, networks, secrets, configs, images; volumes only with
     --prune-volumes."""
     from gitops.cli import output
-    from gitops.reconciler import lease, reconcile
+    from gitops.reconciler import deleting, lease
     from gitops.reconciler.plan import Action
 
     async def prepare(client: EngineClient) -> Prepared:
-        return await reconcile.plan_delete(client, stack, volumes=volumes)
+        return await deleting.plan(client, stack, volumes=volumes)
 
     async def carry_out(client: EngineClient) -> None:
         with common.progress_view() as progress:
-            await reconcile.delete(client, prepared, stack, progress, lease_s=lease.ttl_s())
+            await deleting.delete(client, prepared, stack, progress, lease_s=lease.ttl_s())
 
     prepared = common.with_client(host, prepare)
     click.echo(output.plan_text(prepared, common.place(host)))

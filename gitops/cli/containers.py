@@ -27,6 +27,8 @@ _TITLES = {
     "names": "NAMES",
 }
 _COMMAND_LENGTH = 20
+_DETACHED_S = 1.0
+"""How long after the end of its streams a container may still end; after that its terminal was left."""
 containers_argument = click.argument("containers", nargs=-1, required=True, metavar="CONTAINER...")
 time_option = click.option("-t", "--time", "timeout_s", type=int, help="Seconds until it is killed.")
 
@@ -68,7 +70,7 @@ def _port(port: Any) -> str:
 # -- running
 
 
-@click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @common.host_option
 @click.option("-d", "--detach", is_flag=True, help="Run in the background, and print the container's id.")
 @click.option("--detach-keys", default="", metavar="KEYS", help="What leaves a terminal, as in ctrl-p,ctrl-q.")
@@ -171,9 +173,6 @@ async def _attached(
         return await waiting
 
 
-_DETACHED_S = 1.0
-
-
 @click.command(context_settings={"allow_interspersed_args": False})
 @common.host_option
 @runflags.flags
@@ -264,33 +263,12 @@ def execute(host: str | None, container: str, command: tuple[str, ...], detach: 
 # -- a container's life
 
 
-def _each(
-    host: str | None, names: tuple[str, ...], act: Callable[[EngineClient, str], Coroutine[Any, Any, Any]]
-) -> None:
-    """Do `act` to every container, and print the name of each that it was done to."""
-
-    async def one(client: EngineClient, name: str) -> str:
-        try:
-            await act(client, name)
-        except errors.GitopsError as error:
-            return f"error: {error}"
-        click.echo(name)
-        return ""
-
-    async def all_of_them(client: EngineClient) -> list[str]:
-        return [await one(client, name) for name in names]
-
-    if failures := list(filter(None, common.with_client(host, all_of_them))):
-        click.echo("\n".join(failures), err=True)
-        raise click.exceptions.Exit(1)
-
-
 @click.command()
 @common.host_option
 @containers_argument
 def start(host: str | None, containers: tuple[str, ...]) -> None:
     """Start containers."""
-    _each(host, containers, lambda client, name: client.start_container(name))
+    tables.each(host, containers, lambda client, name: client.start_container(name))
 
 
 @click.command()
@@ -299,7 +277,7 @@ def start(host: str | None, containers: tuple[str, ...]) -> None:
 @containers_argument
 def stop(host: str | None, timeout_s: int | None, containers: tuple[str, ...]) -> None:
     """Stop containers."""
-    _each(host, containers, lambda client, name: client.stop_container(name, timeout_s=timeout_s))
+    tables.each(host, containers, lambda client, name: client.stop_container(name, timeout_s=timeout_s))
 
 
 @click.command()
@@ -308,7 +286,7 @@ def stop(host: str | None, timeout_s: int | None, containers: tuple[str, ...]) -
 @containers_argument
 def restart(host: str | None, timeout_s: int | None, containers: tuple[str, ...]) -> None:
     """Stop containers and start them again."""
-    _each(host, containers, lambda client, name: client.restart_container(name, timeout_s=timeout_s))
+    tables.each(host, containers, lambda client, name: client.restart_container(name, timeout_s=timeout_s))
 
 
 @click.command()
@@ -317,7 +295,7 @@ def restart(host: str | None, timeout_s: int | None, containers: tuple[str, ...]
 @containers_argument
 def kill(host: str | None, signal: str, containers: tuple[str, ...]) -> None:
     """Send containers a signal."""
-    _each(host, containers, lambda client, name: client.kill_container(name, signal))
+    tables.each(host, containers, lambda client, name: client.kill_container(name, signal))
 
 
 @click.command()
@@ -325,7 +303,7 @@ def kill(host: str | None, signal: str, containers: tuple[str, ...]) -> None:
 @containers_argument
 def pause(host: str | None, containers: tuple[str, ...]) -> None:
     """Freeze all processes of containers."""
-    _each(host, containers, lambda client, name: client.pause_container(name))
+    tables.each(host, containers, lambda client, name: client.pause_container(name))
 
 
 @click.command()
@@ -333,7 +311,7 @@ def pause(host: str | None, containers: tuple[str, ...]) -> None:
 @containers_argument
 def unpause(host: str | None, containers: tuple[str, ...]) -> None:
     """Let frozen containers run on."""
-    _each(host, containers, lambda client, name: client.unpause_container(name))
+    tables.each(host, containers, lambda client, name: client.unpause_container(name))
 
 
 @click.command()
@@ -343,7 +321,7 @@ def unpause(host: str | None, containers: tuple[str, ...]) -> None:
 @containers_argument
 def rm(host: str | None, force: bool, volumes: bool, containers: tuple[str, ...]) -> None:
     """Remove containers."""
-    _each(host, containers, lambda client, name: client.remove_container(name, force=force, volumes=volumes))
+    tables.each(host, containers, lambda client, name: client.remove_container(name, force=force, volumes=volumes))
 
 
 @click.command()
@@ -411,11 +389,19 @@ def inspect(host: str | None, names: tuple[str, ...]) -> None:
     async def one(client: EngineClient, name: str) -> Any:
         from gitops.objects import base
 
-        for call in (client.container, client.image, client.network, client.volume, client.service):
+        calls: list[Callable[[str], Coroutine[Any, Any, Any]]] = [
+            client.container,
+            client.image,
+            client.network,
+            client.volume,
+        ]
+        if (await client.ping()).swarm == "active/manager":
+            calls.append(client.service)
+        for call in calls:
             try:
                 return base.to_builtins(await call(name))
-            except (errors.NotFound, errors.Unavailable, errors.Invalid):
-                continue
+            except (errors.NotFound, errors.Invalid):
+                continue  # none of these, or not even a name for one
         raise errors.NotFound(f"No such object: {name}")
 
     async def all_of_them(client: EngineClient) -> list[Any]:

@@ -124,11 +124,11 @@ class Told:
 def rmi(host: str | None, force: bool, names: tuple[str, ...]) -> None:
     """Remove images, or names of them."""
 
-    def one(name: str) -> None:
-        for line in common.with_client(host, lambda client: client.remove_image(name, force=force)):
-            click.echo(f"Untagged: {line.untagged}" if line.untagged else f"Deleted: {line.deleted}")
+    async def one(client: EngineClient, name: str) -> list[str]:
+        gone = await client.remove_image(name, force=force)
+        return [f"Untagged: {line.untagged}" if line.untagged else f"Deleted: {line.deleted}" for line in gone]
 
-    tables.each(names, one)
+    tables.each(host, names, one)
 
 
 @click.command()

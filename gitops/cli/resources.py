@@ -75,7 +75,7 @@ def create_network(host: str | None, name: str, **given: Any) -> None:
 @names_argument
 def remove_networks(host: str | None, names: tuple[str, ...]) -> None:
     """Remove networks."""
-    _removed(host, names, lambda client, name: client.remove_network(name))
+    tables.each(host, names, lambda client, name: client.remove_network(name))
 
 
 @network.command("inspect")
@@ -121,7 +121,7 @@ def create_volume(host: str | None, driver: str, opts: tuple[str, ...], labels: 
 @names_argument
 def remove_volumes(host: str | None, force: bool, names: tuple[str, ...]) -> None:
     """Remove volumes with their data."""
-    _removed(host, names, lambda client, name: client.remove_volume(name, force=force))
+    tables.each(host, names, lambda client, name: client.remove_volume(name, force=force))
 
 
 @volume.command("inspect")
@@ -130,16 +130,6 @@ def remove_volumes(host: str | None, force: bool, names: tuple[str, ...]) -> Non
 def inspect_volumes(host: str | None, names: tuple[str, ...]) -> None:
     """Show volumes in full, as JSON."""
     _inspected(host, names, lambda client, name: client.volume(name))
-
-
-def _removed(
-    host: str | None, names: tuple[str, ...], remove: Callable[[EngineClient, str], Coroutine[Any, Any, None]]
-) -> None:
-    def one(name: str) -> None:
-        common.with_client(host, lambda client: remove(client, name))
-        click.echo(name)
-
-    tables.each(names, one)
 
 
 def _inspected(

@@ -260,6 +260,11 @@ def _health(given: dict[str, Any]) -> Any:
 
 
 def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """`NAME=VALUE`s of a flag, the last one of a name.
+
+    Raises:
+        errors.Invalid: one has no name.
+    """
     found = {name: value for name, _, value in (text.partition("=") for text in texts)}
     if "" in found:
         raise errors.Invalid(f"{flag}: a name is wanted, as in NAME=VALUE")
@@ -284,6 +289,11 @@ def _device(text: str) -> tuple[str, str, str]:
 
 
 def number(text: str, flag: str) -> int:
+    """A number of a flag.
+
+    Raises:
+        errors.Invalid: it isn't one.
+    """
     try:
         return int(text)
     except ValueError as error:

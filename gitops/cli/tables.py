@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from gitops.cli import common
+
+if TYPE_CHECKING:
+    from gitops.client import EngineClient
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PADDING = 3
@@ -82,21 +87,31 @@ def cut(text: str, length: int, no_trunc: bool = False) -> str:
     return text if no_trunc or len(text) <= length else text[: length - 1] + "…"
 
 
-def each(names: Sequence[str], act: Callable[[str], Any]) -> list[Any]:
-    """What `act` makes of every name; those that fail are told on stderr, and the others done all the same.
+def each(
+    host: str | None,
+    names: Sequence[str],
+    act: Callable[[EngineClient, str], Coroutine[Any, Any, Sequence[str] | None]],
+) -> None:
+    """Do `act` to every name, and print the lines that it gives, or else the name.
+
+    Those that fail are told on stderr at the end, and the others done all the same.
 
     Raises:
         click.exceptions.Exit: some failed.
     """
     from gitops import errors
 
-    done, failed = [], False
-    for name in names:
-        try:
-            done.append(act(name))
-        except errors.GitopsError as error:
-            failed = True
-            click.echo(f"error: {error}", err=True)
-    if failed:
+    async def failures(client: EngineClient) -> list[str]:
+        found = []
+        for name in names:
+            try:
+                lines = await act(client, name)
+            except errors.GitopsError as error:
+                found.append(f"error: {error}")
+            else:
+                click.echo("\n".join([name] if lines is None else lines))
+        return found
+
+    if failed := common.with_client(host, failures):
+        click.echo("\n".join(failed), err=True)
         raise click.exceptions.Exit(1)
-    return done

@@ -1,7 +1,7 @@
 """The canonical form: one normaliser for what was declared and for what is live.
 
-`service`, `network`, `volume`, `secret`, `config` and `image` take the API's objects, wherever they come from, and give
-plain data in the manifest's words (`deploy.update_config.delay`), with every default filled in. What has a natural key
+`service`, `network`, `volume`, `secret` and `config` take the API's objects, wherever they come from, and give plain
+data in the manifest's words (`deploy.update_config.delay`), with every default filled in. What has a natural key
 is a map, so that order never makes a difference: ports by `published:target/protocol`, mounts by target, networks,
 secrets and configs by name. Durations are nanoseconds, sizes bytes, CPUs billionths. Two objects mean the same exactly
 if their canonical forms are equal. What the engine fills in by itself (platforms, the counter of forced updates, our
@@ -14,14 +14,12 @@ import hashlib
 import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from gitops import errors
 from gitops.manifests import extensions, imagename
-from gitops.manifests.desired import ImageSource
 from gitops.objects import defaults, labels
 from gitops.objects.container import Volume, VolumeCreate
 from gitops.objects.mount import Mount
@@ -42,9 +40,6 @@ from gitops.objects.service import (
     ServiceSpec,
     UpdateConfig,
 )
-
-if TYPE_CHECKING:
-    from gitops.oci.plan import BuildConfig, Entry
 
 Canonical = dict[str, Any]
 UNSET: Mapping[str, Any] = {"unset": True}
@@ -80,11 +75,11 @@ def service(spec: ServiceSpec, names: Names = NO_NAMES) -> Canonical:
     result["networks"] = _networks(template.networks, names)
     result["ports"] = _ports(spec.endpoint_spec)
     if template.log_driver and (template.log_driver.name or template.log_driver.options):
-        result["logging"] = _clean({"driver": template.log_driver.name, "options": dict(template.log_driver.options)})
+        result["logging"] = clean({"driver": template.log_driver.name, "options": dict(template.log_driver.options)})
     ours, ours_of_deploy, rest = extensions.canonical(spec.labels)
     result |= ours
     result["deploy"] = _deploy(spec, rest) | ours_of_deploy
-    return _clean(result)
+    return clean(result)
 
 
 def _container(spec: ContainerSpec, names: Names) -> Canonical:
@@ -105,7 +100,7 @@ def _container(spec: ContainerSpec, names: Names) -> Canonical:
         "stop_grace_period": spec.stop_grace_period,
         "environment": _environment(spec.env),
         "labels": _labels(spec.labels),
-        "healthcheck": _healthcheck(spec.healthcheck),
+        "healthcheck": healthcheck(spec.healthcheck),
         "volumes": _keyed("volumes", ((mount.target, _mount(mount)) for mount in spec.mounts)),
         "configs": _file_uses(spec.configs, names),
         "secrets": _file_uses(spec.secrets, names),
@@ -252,12 +247,12 @@ def _ports(endpoint: EndpointSpec | None) -> Canonical:
 def _port(port: PortConfig) -> tuple[str, Canonical]:
     target = f"{port.target_port}/{port.protocol or 'tcp'}"
     key = f"{port.published_port}:{target}" if port.published_port else target
-    return key, _clean({"mode": port.publish_mode or "ingress", "name": port.name})
+    return key, clean({"mode": port.publish_mode or "ingress", "name": port.name})
 
 
 def _networks(attachments: Sequence[NetworkAttachmentConfig], names: Names) -> Canonical:
     return {
-        names.networks.get(item.target, item.target): _clean(
+        names.networks.get(item.target, item.target): clean(
             {"aliases": sorted(set(item.aliases)), "driver_opts": dict(item.driver_opts)}
         )
         for item in attachments
@@ -267,7 +262,7 @@ def _networks(attachments: Sequence[NetworkAttachmentConfig], names: Names) -> C
 def _mount(mount: Mount) -> Canonical:
     bind, volume, tmpfs = mount.bind_options, mount.volume_options, mount.tmpfs_options
     driver = volume.driver_config if volume else None
-    return _clean(
+    return clean(
         {
             "type": mount.type,
             "source": mount.source,
@@ -330,7 +325,8 @@ def _environment(variables: Sequence[str]) -> Canonical:
     return result
 
 
-def _healthcheck(check: HealthConfig | None) -> Canonical | None:
+def healthcheck(check: HealthConfig | None) -> Canonical | None:
+    """A health check of a service or an image."""
     if check is None:
         return None
     return {
@@ -403,7 +399,7 @@ def network(value: NetworkCreate | NetworkResource | NetworkObject, declared: Ne
     if declared is not None:
         asked = _pools(declared.ipam)
         pools = {subnet: _asked(pool, asked.get(subnet, pool)) for subnet, pool in pools.items()} if asked else {}
-    result = _clean(
+    result = clean(
         {
             "driver": driver or "overlay",
             "driver_opts": {key: item for key, item in options.items() if key not in _NETWORK_OPTIONS_OF_ENGINE},
@@ -424,7 +420,7 @@ def _asked(pool: Canonical, asked: Canonical) -> Canonical:
 
 def _pools(ipam: IPAM | None) -> dict[str, Canonical]:
     return {
-        pool.subnet: _clean(
+        pool.subnet: clean(
             {"gateway": pool.gateway, "ip_range": pool.ip_range, "aux_addresses": dict(pool.auxiliary_addresses)}
         )
         for pool in (ipam.config if ipam and ipam.config else ())
@@ -435,7 +431,7 @@ def _pools(ipam: IPAM | None) -> dict[str, Canonical]:
 def volume(value: VolumeCreate | Volume) -> Canonical:
     """A volume."""
     options = value.driver_opts if isinstance(value, VolumeCreate) else value.options
-    return _clean(
+    return clean(
         {"driver": value.driver or "local", "driver_opts": dict(options or {}), "labels": _fixed_labels(value.labels)}
     )
 
@@ -452,63 +448,7 @@ def config(spec: ConfigSpec) -> Canonical:
 
 def _versioned(spec: SecretSpec | ConfigSpec) -> Canonical:
     driver = spec.templating.name if spec.templating else None
-    return _clean({"version": _version(spec.name), "labels": _labels(spec.labels), "template_driver": driver})
-
-
-def image(source: ImageSource) -> Canonical:
-    """Where an image comes from. What is live is compared by its id, which a client knows once it has built it."""
-    result: Canonical = {
-        "reference": source.reference,
-        "pull": source.pull,
-        "archive": source.archive_digest,
-        "push": source.push,
-    }
-    if source.build is not None:
-        build = source.build
-        result["build"] = {
-            "base": build.base or "scratch",
-            "layers": [_layer(layer, build.inputs) for layer in build.layers],
-            "config": _run(build.config),
-        }
-    return _clean(result)
-
-
-def _layer(entries: Sequence[Entry], inputs: Mapping[Path, str]) -> Canonical:
-    return {entry.to: _entry(entry, inputs) for entry in entries}
-
-
-def _entry(entry: Entry, inputs: Mapping[Path, str]) -> Canonical:
-    from gitops.oci.plan import ContentEntry, FileEntry, LinkEntry  # with it the reader of archives
-
-    owner = {"uid": entry.uid or None, "gid": entry.gid or None}
-    if isinstance(entry, LinkEntry):
-        return _clean({"link": entry.target, **owner})
-    if isinstance(entry, ContentEntry):
-        return _clean({"content": hashlib.sha256(entry.content).hexdigest(), "mode": entry.mode, **owner})
-    if isinstance(entry, FileEntry):
-        return _clean({"content": inputs.get(entry.source, ""), "mode": entry.mode, **owner})
-    below = {
-        # A name may be no UTF-8, which a text of JSON must be.
-        bytes(path.relative_to(entry.source)).decode("utf-8", "backslashreplace"): content
-        for path, content in inputs.items()
-        if path.is_relative_to(entry.source)
-    }
-    return _clean({"files": below, "mode": entry.mode, **owner})
-
-
-def _run(run: BuildConfig) -> Canonical:
-    return {
-        "entrypoint": list(run.entrypoint) if run.entrypoint is not None else None,
-        "cmd": list(run.cmd) if run.cmd is not None else None,
-        "env": dict(run.env),
-        "working_dir": run.working_dir,
-        "user": run.user,
-        "expose": sorted(set(run.exposed_ports)),
-        "labels": dict(run.labels),
-        "stop_signal": run.stop_signal,
-        "healthcheck": _healthcheck(run.healthcheck),
-        "volumes": {path: {} for path in run.volumes},
-    }
+    return clean({"version": _version(spec.name), "labels": _labels(spec.labels), "template_driver": driver})
 
 
 def _version(name: str) -> str:
@@ -517,14 +457,14 @@ def _version(name: str) -> str:
     return end if is_version else ""
 
 
-def _clean(value: Canonical) -> Canonical:
+def clean(value: Canonical) -> Canonical:
     """Without what says nothing: None, "", empty lists and maps; values of maps that people key stay."""
     result: Canonical = {}
     for key, item in value.items():
         if item is None or item == "":
             continue
         if item and isinstance(item, dict) and key not in _KEYED:
-            item = _clean(item)
+            item = clean(item)
         if item or isinstance(item, _NUMBERS):
             result[key] = item
     return result

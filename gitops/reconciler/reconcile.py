@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import os
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 from gitops import client as clients
@@ -24,17 +22,14 @@ from gitops.reconciler import (
     moves,
     pinning,
     planner,
-    record,
     retention,
-    revisions,
     rollback,
     stored,
     targets,
-    versions,
 )
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.record import Outcome, Record
-from gitops.reconciler.recorder import Recorder, is_due, operator
+from gitops.reconciler.recorder import Recorder, holder, is_due
 from gitops.reconciler.remembered import Remembered
 from gitops.reconciler.revisions import Head, Revision
 from gitops.reconciler.sending import Job
@@ -169,7 +164,7 @@ class Reconciler:
         desired, known = rollback.desired(chosen)
         stacks = frozenset(chosen)
         names = {*self._image_names(desired), *rollback.versions_of(desired, known)}
-        names |= {name for stack in stacks if stack in seen.records for name in _image_names(seen.records[stack])}
+        names |= {name for stack in stacks if stack in seen.records for name in seen.records[stack].image_names}
         seen = replace(seen, images=await live.images(self._client, names))
         rollback.check(chosen, desired, known, seen)
         desired = moves.handed_back(desired, seen, stacks)
@@ -191,7 +186,7 @@ class Reconciler:
             errors.RolloutFailed: it failed; what it was brought back to is said, where that was asked for.
             whatever `gitops.reconciler.apply.run` raises.
         """
-        _check(prepared.plan)
+        check(prepared.plan)
         self._check_suspended(prepared)
         if not Recorder(self._client, prepared).is_needed:
             await apply.run(self._client, self._job(prepared), report)
@@ -200,7 +195,7 @@ class Reconciler:
         async with lease.hold(
             self._client,
             sorted({*prepared.stacks, *moves.losers(prepared.request.desired, prepared.live)}),
-            _holder(),
+            holder(),
             ttl_s=self._options.lease_s,
             seen=prepared.live.records,
             gives_way_to=own,
@@ -262,7 +257,7 @@ class Reconciler:
         report(Update("Stack", ", ".join(sorted(chosen)), "rollback", f"failed, rolled back to {names}"))
         try:
             back = await self._prepare_revisions(chosen, seen)
-            _check(back.plan)
+            check(back.plan)
             await self._carry_out(back, report, held)
         except errors.GitopsError as second:
             raise errors.RolloutFailed(f"{error}; and the rollback to {names} failed: {second}") from error
@@ -301,9 +296,7 @@ class Reconciler:
 
     async def _with_recorded_images(self, seen: live.Live, source: Source) -> live.Live:
         """Also look at images that former applies of this source brought: they may have to go."""
-        names = {
-            name for item in seen.records.values() if item.source == source.identity for name in _image_names(item)
-        }
+        names = {name for item in seen.records.values() if item.source == source.identity for name in item.image_names}
         if missing := names - seen.images.keys():
             more = await live.images(self._client, missing)
             return replace(seen, images={**seen.images, **more})
@@ -370,64 +363,6 @@ def _told_parts(parts: Mapping[str, str]) -> list[str]:
     ]
 
 
-async def delete(
-    client: clients.EngineClient, prepared: Prepared, stack: str, report: Report, *, lease_s: float = lease.TTL_S
-) -> None:
-    """Carry out what `plan_delete` planned, and forget the stack.
-
-    Raises:
-        errors.Refused: something of it is protected, or an apply of the stack goes on.
-        whatever `gitops.reconciler.apply.run` raises.
-    """
-    _check(prepared.plan)
-    async with lease.hold(
-        client,
-        (stack,),
-        _holder(),
-        ttl_s=lease_s,
-        seen=prepared.live.records,
-        tell=lambda name, text: report(Update("Stack", name, "lease", text)),
-    ) as held:
-        job = Job(
-            prepared.plan,
-            prepared.request,
-            prepared.live,
-            images.Images(),
-            lambda _: None,
-            DEFAULT_TIMEOUT_S,
-            held.guard,
-            held.look,
-        )
-        await apply.run(client, job, report)
-        await held.guard()
-        await revisions.remove(client, stack)
-        await record.remove(client, stack)
-
-
-async def plan_delete(client: clients.EngineClient, stack: str, *, volumes: bool = False) -> Prepared:
-    """The removal of all objects of a stack; its volumes are no-op steps without the explicit word.
-
-    Raises:
-        errors.NotFound: nothing of that stack is there.
-    """
-    seen = await live.read(client, ())
-    former = seen.records.get(stack)
-    if former:
-        seen = replace(seen, images=await live.images(client, _image_names(former)))
-    empty = manifests.DesiredSet((), {}, {})
-    request = planner.Request(empty, {}, frozenset({stack}), prunes_volumes=volumes, allows_deletes=True)
-    plan = planner.make(request, seen)
-    if not plan.steps and former is None:
-        known = ", ".join(sorted(name for name in seen.records if name)) or "none"
-        raise errors.NotFound(f"no stack {stack!r} on this engine; stacks: {known}")
-    return Prepared(Source("", Path()), "", request, seen, plan)
-
-
-def _holder() -> str:
-    """Who holds a lease, for people."""
-    return f"{operator()} (process {os.getpid()})"
-
-
 @contextlib.asynccontextmanager
 async def _begun(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
     """A task that goes on beside the body; it doesn't outlive it."""
@@ -481,16 +416,16 @@ def baseline(stacks: frozenset[str], seen: live.Live) -> dict[tuple[str, str], M
     return found
 
 
-def _check(plan: Plan) -> None:
+def check(plan: Plan) -> None:
+    """Whether a plan may be carried out.
+
+    Raises:
+        errors.Refused: a guard forbids it. errors.Unschedulable: no node can hold all of it.
+    """
     if plan.refused:
         raise errors.Refused("; ".join(plan.refused))
     if plan.unplaced:
         raise errors.Unschedulable("; ".join(f"service {item.service}: {item.text}" for item in plan.unplaced))
-
-
-def _image_names(found: Record) -> set[str]:
-    """What the engine may call the images that a stack brought."""
-    return {*found.images, *map(versions.as_digest, found.brought), *map(versions.name_of, found.brought)}
 
 
 def _fingerprint(key: bytes) -> str:

@@ -19,6 +19,7 @@ from gitops import client as clients
 from gitops import errors
 from gitops.objects import labels
 from gitops.objects.secret import Config, ConfigSpec
+from gitops.reconciler import versions
 
 RECORD_KIND = "record"
 _PREFIX = "gitops.record."
@@ -70,6 +71,11 @@ class Record:
     lease_fence: str = ""
     """Counts the holders: the number of the present one, or of the last."""
     claims: tuple[str, ...] = ()
+
+    @property
+    def image_names(self) -> set[str]:
+        """What the engine may call the images that the stack brought."""
+        return {*self.images, *map(versions.as_digest, self.brought), *map(versions.name_of, self.brought)}
 
     @property
     def suspension(self) -> str:

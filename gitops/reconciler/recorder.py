@@ -29,6 +29,11 @@ _MESSAGE_LIMIT = 2000
 _COUNTED = (Action.CREATE, Action.UPDATE, Action.REPLACE, Action.DELETE)
 
 
+def holder() -> str:
+    """Who holds a lease, for people."""
+    return f"{operator()} (process {os.getpid()})"
+
+
 def operator() -> str:
     """Who applies: `user@host`."""
     try:

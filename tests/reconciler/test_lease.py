@@ -13,7 +13,7 @@ from gitops.objects import base
 from gitops.objects.base import Version
 from gitops.objects.secret import Config, ConfigSpec
 from gitops.objects.system import SystemInfo
-from gitops.reconciler import lease, planner, reconcile, record
+from gitops.reconciler import deleting, lease, planner, record
 from gitops.reconciler.live import Live
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.reconcile import Prepared
@@ -168,7 +168,7 @@ def deletion(records: dict[str, Record]) -> Prepared:
 
 async def test_a_deletion_holds_the_lease_and_leaves_no_record_behind(engine: Any) -> None:
     await record.write(engine, "app", commit="1")
-    await reconcile.delete(engine, deletion(await record.read(engine)), "app", lambda update: None)
+    await deleting.delete(engine, deletion(await record.read(engine)), "app", lambda update: None)
     assert engine.found == {}
 
 
@@ -183,7 +183,7 @@ async def test_a_deletion_waits_for_no_apply_that_is_alive_and_takes_nothing_awa
 
     monkeypatch.setattr(lease.asyncio, "sleep", renewed)
     with pytest.raises(errors.Refused, match="is being applied by ann"):
-        await reconcile.delete(engine, prepared, "app", lambda update: None)
+        await deleting.delete(engine, prepared, "app", lambda update: None)
     assert (await read(engine)).lease_holder == "ann"
 
 
@@ -191,4 +191,4 @@ async def test_a_deletion_that_was_planned_before_another_apply_is_stale(engine:
     prepared = deletion(await record.read(engine))
     await record.write(engine, "app", lease_fence="1")
     with pytest.raises(errors.Refused, match="applied by somebody else since the plan was made"):
-        await reconcile.delete(engine, prepared, "app", lambda update: None)
+        await deleting.delete(engine, prepared, "app", lambda update: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gitops.manifests import canonical
+from gitops.manifests import canonical, imageform
 from gitops.manifests.catalog import Catalog, Item
 from gitops.manifests.convert.common import desired, healthcheck
 from gitops.manifests.desired import BuildSource, Desired, ImageSource
@@ -44,7 +44,7 @@ def convert(catalog: Catalog, item: Item) -> Desired:
         needs = (("Image", spec.build.base),) if spec.build.base else ()
     if spec.push is not None:
         source = replace(source, push=_pushed(spec.push, item.engine_name))
-    form = canonical.image(source)
+    form = imageform.image(source)
     return desired(item, source, form, canonical.digest(form), needs)
 
 

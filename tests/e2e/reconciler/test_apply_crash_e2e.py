@@ -18,8 +18,8 @@ from gitops import errors, manifests
 from gitops.client import EngineClient, endpoint
 from gitops.client.transport import Transport
 from gitops.manifests import canonical
-from gitops.reconciler import lease, live, source
-from gitops.reconciler.reconcile import Options, Reconciler, delete, plan_delete
+from gitops.reconciler import deleting, lease, live, source
+from gitops.reconciler.reconcile import Options, Reconciler
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -169,10 +169,10 @@ def rolls_back(state: str) -> Act:
 
 async def deletes(client: EngineClient, lease_s: float) -> None:
     try:
-        prepared = await plan_delete(client, "app")
+        prepared = await deleting.plan(client, "app")
     except errors.NotFound:
         return  # the one before died after its last write
-    await delete(client, prepared, "app", lambda _: None, lease_s=lease_s)
+    await deleting.delete(client, prepared, "app", lambda _: None, lease_s=lease_s)
 
 
 async def carried_out(host: Any, act: Act, deaths: Iterable[Death]) -> list[str]:

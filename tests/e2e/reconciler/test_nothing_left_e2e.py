@@ -22,7 +22,7 @@ from gitops import client as clients
 from gitops import errors, manifests
 from gitops.manifests import DesiredSet, LoadOptions
 from gitops.objects.image import DistributionInspect
-from gitops.reconciler import images, reconcile, source
+from gitops.reconciler import deleting, images, source
 from gitops.reconciler.plan import Plan
 from gitops.reconciler.reconcile import Options, Prepared, Reconciler
 from gitops.reconciler.sending import Job, Sender
@@ -102,8 +102,8 @@ class Engine:
 
     async def _remove(self, prepared: Prepared) -> None:
         for stack in prepared.stacks:
-            planned = await reconcile.plan_delete(self.client, stack, volumes=True)
-            await reconcile.delete(self.client, planned, stack, lambda _: None)
+            planned = await deleting.plan(self.client, stack, volumes=True)
+            await deleting.delete(self.client, planned, stack, lambda _: None)
 
 
 def load(path: Path, place: Path, name: str) -> DesiredSet | None:
