@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,33 +58,20 @@ def _roots(text: str) -> tuple[Node, ...]:
     return tuple(graph.compose(text))
 
 
-class Positions(Mapping[str, tuple[int, int]]):
-    """Line and column of each written field, found in the text when asked for."""
+class Positions(problems.Places):
+    """Line and column of each written field."""
 
-    __slots__ = ("_found", "_index", "_text")
+    __slots__ = ("_index", "_text")
 
     def __init__(self, text: str, index: int) -> None:
+        super().__init__()
         self._text, self._index = text, index
-        self._found: dict[str, tuple[int, int]] | None = None
 
-    def _all(self) -> dict[str, tuple[int, int]]:
-        if self._found is None:
-            from gitops.manifests.text import construct
+    def _find(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        from gitops.manifests.text import construct
 
-            self._found = {
-                problems.field_name(path): (at.start_mark.line + 1, at.start_mark.column + 1)
-                for path, at in construct.walk(_roots(self._text)[self._index])
-            }
-        return self._found
-
-    def __getitem__(self, field_path: str) -> tuple[int, int]:
-        return self._all()[field_path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
+        for path, at in construct.walk(_roots(self._text)[self._index]):
+            yield problems.field_name(path), (at.start_mark.line + 1, at.start_mark.column + 1)
 
 
 @dataclass(frozen=True, slots=True)

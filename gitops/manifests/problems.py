@@ -49,6 +49,32 @@ def field_name(path: Path) -> str:
     return text
 
 
+class Places(Mapping[str, tuple[int, int]]):
+    """Line and column of fields by their names, found in the text when they are asked for."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] | None = None
+
+    def _find(self) -> Iterator[tuple[str, tuple[int, int]]]:
+        raise NotImplementedError
+
+    def _all(self) -> dict[str, tuple[int, int]]:
+        if self._found is None:
+            self._found = dict(self._find())
+        return self._found
+
+    def __getitem__(self, field_path: str) -> tuple[int, int]:
+        return self._all()[field_path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
 def extensions(error: ValidationError) -> list[Path]:
     """The paths of `x-…` keys among the unknown ones: they are allowed, and to be taken out."""
     found = error.errors(include_url=False, include_context=False, include_input=False)

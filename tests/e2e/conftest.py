@@ -93,6 +93,12 @@ class Host:
         """Run the docker CLI; its output."""
         return self.run("docker", *arguments, check=check, timeout=timeout).stdout
 
+    def docker_fails(self, *arguments: str) -> str:
+        """Run the docker CLI, which must fail; what it says."""
+        done = self.run("docker", *arguments, check=False)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
     def api(self, path: str) -> Any:
         """GET from the daemon's socket."""
         socket = self.socket.removeprefix("unix://")

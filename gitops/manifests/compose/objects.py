@@ -106,21 +106,16 @@ class ComposeDocument(Document):
         return (*self.base, *rest)
 
 
-class Places(Mapping[str, tuple[int, int]]):
-    """Line and column of an object's fields by their names in the manifest, found when asked for."""
+class Places(problems.Places):
+    """Line and column of an object's fields by their names in the manifest."""
 
-    __slots__ = ("_document", "_found")
+    __slots__ = ("_document",)
 
     def __init__(self, document: ComposeDocument) -> None:
+        super().__init__()
         self._document = document
-        self._found: dict[str, tuple[int, int]] | None = None
 
-    def _all(self) -> dict[str, tuple[int, int]]:
-        if self._found is None:
-            self._found = dict(self._places())
-        return self._found
-
-    def _places(self) -> Iterator[tuple[str, tuple[int, int]]]:
+    def _find(self) -> Iterator[tuple[str, tuple[int, int]]]:
         document = self._document
         project = document.origin.project()
         _, node, depth = construct.locate(document.root, document.base)
@@ -135,15 +130,6 @@ class Places(Mapping[str, tuple[int, int]]):
                     path = (*back[path[:length]], *path[length:])
                     break
             yield problems.field_name(("spec", *path)), (at.start_mark.line + 1, at.start_mark.column + 1)
-
-    def __getitem__(self, field_path: str) -> tuple[int, int]:
-        return self._all()[field_path]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
 
 
 @dataclass(slots=True)

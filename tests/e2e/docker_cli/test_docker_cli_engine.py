@@ -22,12 +22,6 @@ def loaded(host: Any, archive: Archive) -> Any:
     return host
 
 
-def _fails(host: Any, *arguments: str) -> str:
-    done = host.run("docker", *arguments, check=False)
-    assert done.returncode != 0, done.stdout
-    return str(done.stderr)
-
-
 def test_version_and_info_show_our_state(host: Any) -> None:
     version = json.loads(host.docker("version", "--format", "{{json .}}"))
     # Debian 12's client speaks 1.41.
@@ -51,7 +45,7 @@ def test_an_image_is_loaded_named_shown_and_removed(loaded: Any) -> None:
     assert loaded.docker("rmi", "localhost:5000/other:2").strip() == "Untagged: localhost:5000/other:2"
     assert "Deleted: sha256:" in loaded.docker("rmi", "app:1")
     assert loaded.docker("images", "-q") == ""
-    assert "No such image: app:1" in _fails(loaded, "rmi", "app:1")
+    assert "No such image: app:1" in loaded.docker_fails("rmi", "app:1")
 
 
 def test_a_container_runs_answers_logs_and_goes(loaded: Any) -> None:
@@ -69,11 +63,11 @@ def test_a_container_runs_answers_logs_and_goes(loaded: Any) -> None:
     (found,) = json.loads(loaded.docker("inspect", "web"))
     assert found["State"]["Status"] == "running"
     assert found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-    assert "container is running" in _fails(loaded, "rm", "web")
+    assert "container is running" in loaded.docker_fails("rm", "web")
     assert loaded.docker("rm", "-f", "web").strip() == "web"
     assert loaded.docker("ps", "-aq") == ""
-    assert "No such container: web" in _fails(loaded, "logs", "web")
-    assert "No such object: web" in _fails(loaded, "inspect", "web")
+    assert "No such container: web" in loaded.docker_fails("logs", "web")
+    assert "No such object: web" in loaded.docker_fails("inspect", "web")
 
 
 def test_logs_follow_a_container_to_its_end_and_wait_tells_its_code(loaded: Any) -> None:
@@ -101,14 +95,14 @@ def test_stop_start_pause_rename_and_kill(loaded: Any) -> None:
     assert loaded.docker("ps", "-q") == ""
     loaded.docker("restart", "-t", "0", "two")
     assert loaded.docker("ps", "--format", "{{.Names}}").strip() == "two"
-    assert 'name "/two" is already in use' in _fails(loaded, "create", "--name", "two", "app:1")
-    assert "is not running" in _fails(loaded, "kill", loaded.docker("create", "app:1").strip())
+    assert 'name "/two" is already in use' in loaded.docker_fails("create", "--name", "two", "app:1")
+    assert "is not running" in loaded.docker_fails("kill", loaded.docker("create", "app:1").strip())
 
 
 def test_a_container_that_removes_itself_is_gone_after_wait(loaded: Any) -> None:
     container = loaded.docker("run", "-d", "--rm", "app:1", "sleep", "0.2").strip()
     loaded.wait(lambda: not loaded.docker("ps", "-aq"), 10)
-    assert "No such container" in _fails(loaded, "wait", container)
+    assert "No such container" in loaded.docker_fails("wait", container)
 
 
 def test_a_program_that_is_not_there_is_told_with_the_usual_code(loaded: Any) -> None:
@@ -121,7 +115,7 @@ def test_networks_and_volumes_are_made_listed_and_removed(loaded: Any) -> None:
     assert {"bridge", "host", "none"} <= set(loaded.docker("network", "ls", "--format", "{{.Name}}").split())
     loaded.docker("network", "create", "--label", "a=b", "front")
     assert loaded.docker("network", "ls", "-q", "--filter", "label=a=b").strip()
-    assert "already exists" in _fails(loaded, "network", "create", "front")
+    assert "already exists" in loaded.docker_fails("network", "create", "front")
     loaded.docker("volume", "create", "data")
     loaded.docker("run", "-d", "--name", "db", "--network", "front", "-v", "data:/data", "app:1", "sleep", "1000")
     loaded.docker("run", "-d", "--name", "ask", "--network", "front", "app:1", "nslookup", "db")
@@ -129,8 +123,8 @@ def test_networks_and_volumes_are_made_listed_and_removed(loaded: Any) -> None:
     (network,) = json.loads(loaded.docker("network", "inspect", "front"))
     (address,) = [item["IPv4Address"].partition("/")[0] for item in network["Containers"].values()]
     assert address in loaded.docker("logs", "ask")
-    assert "active endpoints" in _fails(loaded, "network", "rm", "front")
-    assert "volume is in use" in _fails(loaded, "volume", "rm", "data")
+    assert "active endpoints" in loaded.docker_fails("network", "rm", "front")
+    assert "volume is in use" in loaded.docker_fails("volume", "rm", "data")
     loaded.docker("rm", "-f", "db", "ask")
     assert loaded.docker("network", "rm", "front").strip() == "front"
     assert "data" in loaded.docker("volume", "ls")
@@ -150,9 +144,9 @@ def test_events_tell_what_happened(loaded: Any) -> None:
 
 def test_what_is_not_there_yet_is_said_by_name(loaded: Any) -> None:
     loaded.docker("run", "-d", "--name", "x1", "app:1", "sleep", "1000")
-    assert "HostConfig.CgroupParent is not supported" in _fails(loaded, "create", "--cgroup-parent", "x", "app:1")
-    assert "This node is not a swarm manager" in _fails(loaded, "service", "ls")
-    assert "invalid filter 'colour'" in _fails(loaded, "ps", "--filter", "colour=red")
+    assert "HostConfig.CgroupParent is not supported" in loaded.docker_fails("create", "--cgroup-parent", "x", "app:1")
+    assert "This node is not a swarm manager" in loaded.docker_fails("service", "ls")
+    assert "invalid filter 'colour'" in loaded.docker_fails("ps", "--filter", "colour=red")
 
 
 def test_disk_usage_is_shown(loaded: Any) -> None:
@@ -160,4 +154,4 @@ def test_disk_usage_is_shown(loaded: Any) -> None:
 
 
 def test_a_pull_from_a_registry_that_is_not_there_fails_clearly(host: Any) -> None:
-    assert "127.0.0.1:1" in _fails(host, "pull", "127.0.0.1:1/app:1")
+    assert "127.0.0.1:1" in host.docker_fails("pull", "127.0.0.1:1/app:1")

@@ -15,12 +15,6 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 
-def _fails(host: Any, *arguments: str) -> str:
-    done = host.run("docker", *arguments, check=False)
-    assert done.returncode != 0, done.stdout
-    return str(done.stderr)
-
-
 def _members(host: Any, *arguments: str) -> list[tarfile.TarInfo]:
     done = subprocess.run(host.command("docker", *arguments), env=host.environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -46,10 +40,10 @@ def test_files_go_in_and_out_of_containers_in_every_state(loaded: Any, tmp_path:
             target = tmp_path / f"{state}{path.replace('/', '-')}"
             loaded.docker("cp", f"box:{path}", str(target))
             assert target.read_text() == "hello\n"
-        assert "marked read-only" in _fails(loaded, "cp", f"{tmp_path}/dir/file", "box:/bound/x")
-        assert "Could not find the file /none in container box" in _fails(loaded, "cp", "box:/none", str(tmp_path))
-        assert "No such container" in _fails(loaded, "cp", "nobody:/x", str(tmp_path))
-        assert "cannot copy directory" in _fails(loaded, "cp", f"{tmp_path}/dir", "box:/etc/passwd")
+        assert "marked read-only" in loaded.docker_fails("cp", f"{tmp_path}/dir/file", "box:/bound/x")
+        assert "Could not find the file /none in container box" in loaded.docker_fails("cp", "box:/none", str(tmp_path))
+        assert "No such container" in loaded.docker_fails("cp", "nobody:/x", str(tmp_path))
+        assert "cannot copy directory" in loaded.docker_fails("cp", f"{tmp_path}/dir", "box:/etc/passwd")
     names = [item.name for item in _members(loaded, "cp", "box:/www/.", "-")]
     assert names[0] == "." and {"./index.html", "./created/file", "./exited/file"} <= set(names)
     exported = [item.name for item in _members(loaded, "export", "box")]
@@ -72,8 +66,8 @@ def test_links_of_a_hostile_container_lead_to_no_file_of_the_host(loaded: Any, t
         if state == "exited":
             loaded.docker("kill", "box")
         for path in ("/out/secret", "/up/secret", f"/magic{tmp_path}/secret"):
-            assert "Could not find the file" in _fails(loaded, "cp", f"box:{path}", str(tmp_path / "stolen"))
-            assert _fails(loaded, "cp", "-L", f"box:{path}", str(tmp_path / "stolen"))
+            assert "Could not find the file" in loaded.docker_fails("cp", f"box:{path}", str(tmp_path / "stolen"))
+            assert loaded.docker_fails("cp", "-L", f"box:{path}", str(tmp_path / "stolen"))
         made = io.BytesIO()
         with tarfile.open(fileobj=made, mode="w") as hostile:
             for name in ("out/secret", "up/secret"):
@@ -94,7 +88,7 @@ def test_owners_and_a_read_only_root(loaded: Any, tmp_path: Path) -> None:
     loaded.docker(
         "run", "-d", "--name", "box", "-u", "worker", "--read-only", "-v", "owned:/data", "app:1", "sleep", "1000"
     )
-    assert "container rootfs is marked read-only" in _fails(loaded, "cp", f"{tmp_path}/file", "box:/www/")
+    assert "container rootfs is marked read-only" in loaded.docker_fails("cp", f"{tmp_path}/file", "box:/www/")
     loaded.docker("cp", f"{tmp_path}/file", "box:/data/file")
     item = _members(loaded, "cp", "box:/data/file", "-")[0]
     assert item.uid == os.getuid()
@@ -135,5 +129,5 @@ def test_an_image_is_made_of_a_container(loaded: Any) -> None:
     assert "group" not in loaded.docker("run", "--rm", "kept:1", "ls", "/etc").split()
     loaded.docker("kill", "box")
     assert loaded.docker("commit", "box").startswith("sha256:")
-    assert "not a valid change command" in _fails(loaded, "commit", "-c", "RUN x", "box")
-    assert "No such container: gone" in _fails(loaded, "commit", "gone")
+    assert "not a valid change command" in loaded.docker_fails("commit", "-c", "RUN x", "box")
+    assert "No such container: gone" in loaded.docker_fails("commit", "gone")

@@ -18,12 +18,6 @@ def ids(host: Any, *names: str) -> list[str]:
     return [image["Id"] for image in json.loads(host.docker("image", "inspect", *names))]
 
 
-def fails(host: Any, *arguments: str) -> str:
-    done = host.run("docker", *arguments, check=False)
-    assert done.returncode != 0, done.stdout
-    return str(done.stderr)
-
-
 def test_saved_images_are_the_same_wherever_they_are_loaded(
     loaded: Any, archive: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -47,7 +41,7 @@ def test_saved_images_are_the_same_wherever_they_are_loaded(
     host.docker("rmi", "-f", "app:2", "team/other:x")
     host.docker("load", "-i", str(saved))
     assert before[1] in host.docker("images", "-q", "--no-trunc", "--filter", "dangling=true")
-    assert "No such image: nothing:1" in fails(host, "save", "-o", str(tmp_path / "no.tar"), "app:1", "nothing:1")
+    assert "No such image: nothing:1" in host.docker_fails("save", "-o", str(tmp_path / "no.tar"), "app:1", "nothing:1")
     assert not (tmp_path / "no.tar").exists()
     assert before[1] in host.docker("image", "prune", "-f")
     assert host.docker("images", "-q", "--filter", "dangling=true") == ""
@@ -64,9 +58,9 @@ def test_a_tree_is_imported_with_what_to_run(loaded: Any, tmp_path: Path) -> Non
     assert image["Id"] == image_id and image["Comment"] == "brought" and len(image["RootFS"]["Layers"]) == 1
     assert image["Config"]["Labels"] == {"made.by": "import"} and image["Config"]["ExposedPorts"] == {"80/tcp": {}}
     assert "GREETING=hello" in host.docker("run", "--rm", "imported:1")
-    assert "RUN is not a valid change command" in fails(host, "import", "-c", "RUN true", str(tree))
+    assert "RUN is not a valid change command" in host.docker_fails("import", "-c", "RUN true", str(tree))
     (tmp_path / "no.tar").write_bytes(b"this is no archive" * 100)
-    fails(host, "import", str(tmp_path / "no.tar"), "broken:1")
+    host.docker_fails("import", str(tmp_path / "no.tar"), "broken:1")
     assert host.docker("images", "-q", "broken") == ""
     host.docker("rmi", "imported:1")
 

@@ -23,12 +23,6 @@ def loaded(host: Any, archive: Archive) -> Any:
     return host
 
 
-def _fails(host: Any, *arguments: str) -> str:
-    done = host.run("docker", *arguments, check=False)
-    assert done.returncode != 0, done.stdout
-    return str(done.stderr)
-
-
 def _places(host: Any, container: str) -> dict[str, str]:
     (found,) = json.loads(host.docker("inspect", container))
     return {name: place["IPAddress"] for name, place in found["NetworkSettings"]["Networks"].items()}
@@ -55,15 +49,15 @@ def test_a_running_container_joins_and_leaves_networks(loaded: Any) -> None:
     assert "10.78.1.2\t" in hosts and "10.78.2.99\t" in hosts
     (network,) = json.loads(loaded.docker("network", "inspect", "two"))
     assert sorted(item["Name"] for item in network["Containers"].values()) == ["ask", "web"]
-    assert "already exists in network two" in _fails(loaded, "network", "connect", "two", "web")
-    assert "active endpoints" in _fails(loaded, "network", "rm", "two")
+    assert "already exists in network two" in loaded.docker_fails("network", "connect", "two", "web")
+    assert "active endpoints" in loaded.docker_fails("network", "rm", "two")
     # The way out moves to the network that is left, and with it the published port.
     loaded.docker("network", "disconnect", "one", "web")
     assert _places(loaded, "web") == {"two": "10.78.2.99"}
     assert "default via 10.78.2.1" in _inside(loaded, "web", "busybox", "ip", "route")
     assert loaded.wait(lambda: loaded.get("http://127.0.0.1:8080/")) == "app:1\n"
     assert "10.78.1.2" not in _inside(loaded, "web", "cat", "/etc/hosts")
-    assert "is not connected to network one" in _fails(loaded, "network", "disconnect", "one", "web")
+    assert "is not connected to network one" in loaded.docker_fails("network", "disconnect", "one", "web")
     # A new daemon takes it up as it is, and a restart of the container keeps it.
     loaded.stop()
     loaded.start()
@@ -80,10 +74,10 @@ def test_a_running_container_joins_and_leaves_networks(loaded: Any) -> None:
     loaded.docker("network", "connect", "one", "web")
     assert loaded.wait(lambda: loaded.get("http://127.0.0.1:8080/")) == "app:1\n"
     loaded.docker("run", "-d", "--name", "bare", "--network", "host", *SLEEP)
-    assert "cannot be disconnected from host network" in _fails(loaded, "network", "connect", "one", "bare")
-    assert "network-scoped alias" in _fails(loaded, "network", "connect", "--alias", "x", "bridge", "web")
+    assert "cannot be disconnected from host network" in loaded.docker_fails("network", "connect", "one", "bare")
+    assert "network-scoped alias" in loaded.docker_fails("network", "connect", "--alias", "x", "bridge", "web")
     loaded.docker("network", "disconnect", "-f", "one", "nobody")
-    assert "No such container" in _fails(loaded, "network", "disconnect", "one", "nobody")
+    assert "No such container" in loaded.docker_fails("network", "disconnect", "one", "nobody")
     loaded.docker("rm", "-f", "web", "ask", "bare")
     assert sorted(loaded.docker("network", "prune", "-f").split()[2:]) == ["one", "two"]
 
@@ -100,7 +94,7 @@ def test_networks_are_kept_apart_and_ports_are_published_where_asked(loaded: Any
     ports = loaded.docker("ps", "--filter", "name=web", "--format", "{{.Ports}}")
     assert "127.0.0.1:7001->8080/tcp" in ports and "0.0.0.0:5353->53/udp" in ports and "0.0.0.0:7003->9003/tcp" in ports
     assert loaded.wait(lambda: loaded.get("http://127.0.0.1:7001/")) == "app:1\n"
-    assert "port is already allocated" in _fails(loaded, "run", "-d", "-p", "127.0.0.1:7001:1", *SLEEP)
+    assert "port is already allocated" in loaded.docker_fails("run", "-d", "-p", "127.0.0.1:7001:1", *SLEEP)
     loaded.docker("run", "-d", "--name", "later", "--network", "closed", "-p", "7200:8080", *SERVE)
     assert loaded.docker("port", "later") == ""
     loaded.docker("network", "connect", "laid", "later")
@@ -109,7 +103,7 @@ def test_networks_are_kept_apart_and_ports_are_published_where_asked(loaded: Any
     for port in ("7100", "7101"):
         made = loaded.docker("run", "-d", "-p", "7100-7101:80", *SLEEP).strip()
         assert loaded.docker("port", made).strip() == f"80/tcp -> 0.0.0.0:{port}"
-    assert "port is already allocated" in _fails(loaded, "run", "-d", "-p", "7100-7101:80", *SLEEP)
+    assert "port is already allocated" in loaded.docker_fails("run", "-d", "-p", "7100-7101:80", *SLEEP)
     for name in ("q1", "q2"):
         loaded.docker("run", "-d", "--name", name, "--network", "quiet", *SERVE)
     loaded.docker("run", "-d", "--name", "shut", "--network", "closed", *SERVE)
@@ -123,8 +117,8 @@ def test_networks_are_kept_apart_and_ports_are_published_where_asked(loaded: Any
         ("q1", _places(loaded, "web")["laid"]),
     ):
         assert _inside(loaded, asker, "wget", "-q", "-O-", "-T", "1", f"http://{address}:8080/") == ""
-    assert "overlaps" in _fails(loaded, "network", "create", "--subnet", "10.79.1.0/24", "again")
-    assert "already in use" in _fails(loaded, "run", "-d", "--network", "laid", "--ip", "10.79.5.0", *SLEEP)
+    assert "overlaps" in loaded.docker_fails("network", "create", "--subnet", "10.79.1.0/24", "again")
+    assert "already in use" in loaded.docker_fails("run", "-d", "--network", "laid", "--ip", "10.79.5.0", *SLEEP)
     (network,) = json.loads(loaded.docker("network", "inspect", "laid"))
     assert network["IPAM"]["Config"] == [
         {

@@ -13,12 +13,6 @@ pytestmark = pytest.mark.e2e
 SLEEP = ("app:1", "sleep", "1000")
 
 
-def _fails(host: Any, *arguments: str) -> str:
-    done = host.run("docker", *arguments, check=False)
-    assert done.returncode != 0, done.stdout
-    return str(done.stderr)
-
-
 def _says(host: Any, *arguments: str) -> str:
     """What a container with these options prints."""
     container = host.docker("run", "-d", *arguments).strip()
@@ -55,8 +49,8 @@ def test_process_limits_and_rights(loaded: Any, tmp_path: Path) -> None:
     (tmp_path / "seccomp.json").write_text(json.dumps(profile))
     secured = ["--security-opt", f"seccomp={tmp_path}/seccomp.json"]
     assert _shell(loaded, "busybox mkdir /x 2>/dev/null || echo refused", *secured) == ["refused"]
-    assert 'invalid capability: "CAP_NOPE"' in _fails(loaded, "create", "--cap-add", "NOPE", "app:1")
-    assert "unable to find user nobody-here" in _fails(loaded, "run", "-d", "-u", "nobody-here", "app:1")
+    assert 'invalid capability: "CAP_NOPE"' in loaded.docker_fails("create", "--cap-add", "NOPE", "app:1")
+    assert "unable to find user nobody-here" in loaded.docker_fails("run", "-d", "-u", "nobody-here", "app:1")
     done = loaded.run("docker", "create", "--blkio-weight", "500", "--ulimit", "nofile=999999999", "app:1")
     assert "WARNING" in done.stderr
 
@@ -81,7 +75,7 @@ def test_limits_of_the_control_groups(loaded: Any) -> None:
         (("--platform", "linux/arm64", "--pull", "never"), "does not match the specified platform"),
         (("--ip", "172.17.0.9"), "user specified IP address is supported on user defined networks only"),
     ):
-        assert text in _fails(loaded, "create", *flags, "app:1")
+        assert text in loaded.docker_fails("create", *flags, "app:1")
 
 
 def test_namespaces_are_shared_with_the_host_and_with_other_containers(loaded: Any) -> None:
@@ -105,8 +99,8 @@ def test_namespaces_are_shared_with_the_host_and_with_other_containers(loaded: A
     lines = _shell(loaded, script, *shared)
     assert lines[0] == "note" and lines[1].startswith("sleep")
     assert any(line.split() == ["10.9.8.7", "far"] for line in lines)
-    assert "non-shareable IPC" in _fails(loaded, "run", "-d", "--ipc", "container:closed", "app:1")
-    assert "No such container: gone" in _fails(loaded, "run", "-d", "--pid", "container:gone", "app:1")
+    assert "non-shareable IPC" in loaded.docker_fails("run", "-d", "--ipc", "container:closed", "app:1")
+    assert "No such container: gone" in loaded.docker_fails("run", "-d", "--pid", "container:gone", "app:1")
     loaded.docker("rm", "-f", "closed", "donor")
     lines = _shell(loaded, "cat /etc/hosts; ls /sys/class/net", "--network", "host", "--add-host", "up:host-gateway")
     assert any(line.split()[1:] == ["up"] for line in lines) and "lo" in lines
@@ -119,14 +113,14 @@ def test_devices_and_hidden_paths(loaded: Any) -> None:
     assert lines[0].startswith("c") and lines[1] == "written"
     script = "busybox mknod /odd c 1 3 && echo >/odd && echo allowed || echo refused"
     assert _shell(loaded, script, "--device-cgroup-rule", "c 1:* rwm") == ["allowed"]
-    assert "no such file or directory" in _fails(loaded, "run", "-d", "--device", "/dev/no-such", "app:1")
+    assert "no such file or directory" in loaded.docker_fails("run", "-d", "--device", "/dev/no-such", "app:1")
     script = "busybox mount | busybox grep -c ' /proc/' ; grep CapEff /proc/self/status | cut -f2"
     usual, caps = _shell(loaded, script)
     assert int(usual) > 3 and caps == "00000000a80425fb"
     assert _shell(loaded, script, "--security-opt", "systempaths=unconfined")[0] == "0"
     assert _shell(loaded, script, "--privileged")[0] == "0"
     assert "unsupported" not in _says(loaded, "--sysctl", "net.ipv4.ip_forward=0", "app:1", "true")
-    assert "not allowed" in _fails(loaded, "create", "--sysctl", "vm.swappiness=1", "app:1")
+    assert "not allowed" in loaded.docker_fails("create", "--sysctl", "vm.swappiness=1", "app:1")
 
 
 def test_mounts_of_every_kind(loaded: Any, tmp_path: Path) -> None:
@@ -147,16 +141,16 @@ def test_mounts_of_every_kind(loaded: Any, tmp_path: Path) -> None:
     assert done.stdout == "from the host\n" or "but it is not a shared mount" in done.stderr
     for subpath in ("out", "none"):
         refused = f"type=volume,source=data,target=/x,volume-subpath={subpath}/passwd"
-        assert "cannot access path" in _fails(loaded, "run", "-d", "--mount", refused, "app:1", "true")
+        assert "cannot access path" in loaded.docker_fails("run", "-d", "--mount", refused, "app:1", "true")
     refused = "type=volume,source=data,target=/x,volume-subpath=../../x"
-    assert "must be a relative path within the volume" in _fails(loaded, "create", "--mount", refused, "app:1")
+    assert "must be a relative path within the volume" in loaded.docker_fails("create", "--mount", refused, "app:1")
     loaded.docker("run", "-d", "--name", "first", "-v", "data:/data", "-v", f"{tmp_path}/in:/in:ro", *SLEEP)
     script = "cat /data/a/b/f /in/file; echo x 2>/dev/null >/in/x || echo ro"
     assert _shell(loaded, script, "--volumes-from", "first") == ["part", "from the host", "ro"]
     assert _shell(loaded, "echo x 2>/dev/null >/data/x || echo ro", "--volumes-from", "first:ro") == ["ro"]
-    assert "No such container: gone" in _fails(loaded, "create", "--volumes-from", "gone", "app:1")
-    assert "bind source path does not exist" in _fails(
-        loaded, "create", "--mount", f"type=bind,source={tmp_path}/gone,target=/x", "app:1"
+    assert "No such container: gone" in loaded.docker_fails("create", "--volumes-from", "gone", "app:1")
+    assert "bind source path does not exist" in loaded.docker_fails(
+        "create", "--mount", f"type=bind,source={tmp_path}/gone,target=/x", "app:1"
     )
 
 

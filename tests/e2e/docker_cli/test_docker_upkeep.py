@@ -22,12 +22,6 @@ def loaded(host: Any, archive: Archive) -> Any:
     return host
 
 
-def _fails(host: Any, *arguments: str) -> str:
-    done = host.run("docker", *arguments, check=False)
-    assert done.returncode != 0, done.stdout
-    return str(done.stderr)
-
-
 def _host_config(host: Any, container: str) -> dict[str, Any]:
     (found,) = json.loads(host.docker("inspect", container))
     return dict(found["HostConfig"])
@@ -46,14 +40,14 @@ def test_limits_and_the_restart_policy_are_updated(loaded: Any) -> None:
     assert "Cpus_allowed_list:\t0\n" in Path(f"/proc/{found['State']['Pid']}/status").read_text()
     stats = json.loads(loaded.docker("stats", "--no-stream", "--format", "{{json .}}", "box"))
     assert stats["MemUsage"].endswith("128MiB")
-    assert "CPU Period cannot be updated as NanoCPUs has already been set" in _fails(
-        loaded, "update", "--cpu-period", "5000", "box"
+    assert "CPU Period cannot be updated as NanoCPUs has already been set" in loaded.docker_fails(
+        "update", "--cpu-period", "5000", "box"
     )
-    assert "update the memoryswap at the same time" in _fails(loaded, "update", "-m", "512m", "box")
-    assert "unknown policy" in _fails(loaded, "update", "--restart", "sometimes", "box")
+    assert "update the memoryswap at the same time" in loaded.docker_fails("update", "-m", "512m", "box")
+    assert "unknown policy" in loaded.docker_fails("update", "--restart", "sometimes", "box")
     loaded.docker("run", "-d", "--rm", "--name", "brief", *SLEEP)
-    assert "because AutoRemove is enabled" in _fails(loaded, "update", "--restart", "always", "brief")
-    assert "No such container: gone" in _fails(loaded, "update", "-m", "64m", "gone")
+    assert "because AutoRemove is enabled" in loaded.docker_fails("update", "--restart", "always", "brief")
+    assert "No such container: gone" in loaded.docker_fails("update", "-m", "64m", "gone")
 
 
 def test_containers_are_filtered_measured_and_pruned(loaded: Any) -> None:
@@ -105,10 +99,10 @@ def test_volumes_have_labels_options_and_users(loaded: Any, tmp_path: Path) -> N
     assert loaded.docker("volume", "ls", "-q", "--filter", "name=oun").split() == ["bound"]
     assert json.loads(loaded.docker("volume", "inspect", "memory"))[0]["Options"]["type"] == "tmpfs"
     loaded.docker("run", "-d", "--name", "user", "-v", "plain:/x", *SLEEP)
-    assert "volume is in use" in _fails(loaded, "volume", "rm", "plain")
-    assert 'invalid option: "colour"' in _fails(loaded, "volume", "create", "-o", "colour=red", "other")
-    assert 'plugin "nope" not found' in _fails(loaded, "volume", "create", "-d", "nope", "other")
-    assert "includes invalid characters" in _fails(loaded, "volume", "create", "a/b")
+    assert "volume is in use" in loaded.docker_fails("volume", "rm", "plain")
+    assert 'invalid option: "colour"' in loaded.docker_fails("volume", "create", "-o", "colour=red", "other")
+    assert 'plugin "nope" not found' in loaded.docker_fails("volume", "create", "-d", "nope", "other")
+    assert "includes invalid characters" in loaded.docker_fails("volume", "create", "a/b")
     pruned = loaded.docker("volume", "prune", "-f", "-a", "--filter", "label!=tier=b")
     assert "bound" in pruned and "fresh" in pruned and "memory" not in pruned and "plain" not in pruned
     assert (tmp_path / "real" / "file").read_text() == "bound\n"
